@@ -1,0 +1,1 @@
+//! Composition, drain order and exit codes.

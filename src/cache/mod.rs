@@ -1,0 +1,1 @@
+//! the score cache: raw sums by key.

@@ -1,0 +1,116 @@
+//! Owns the fault: why a record did not become a verdict, as facts, in closed sets.
+//!
+//! Rooms classify their own errors into a [`Fault`]; `pipeline/disposition.rs` alone decides what a fault leads to.
+
+use std::fmt;
+
+/// The stage of the road on which a fault arose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Reading the record from its source.
+    Read,
+    /// Turning bytes into a document.
+    Decode,
+    /// Turning text into token ids.
+    Tokenize,
+    /// Running the model.
+    Score,
+    /// Writing the verdict to its route.
+    Deliver,
+}
+
+impl Stage {
+    /// The stage's name in headers, logs and metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Decode => "decode",
+            Self::Tokenize => "tokenize",
+            Self::Score => "score",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
+/// What kind of fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A null value without a key: a deletion of nothing.
+    TombstoneWithoutKey,
+    /// A header whose name is not UTF-8 and so can't be passed on byte for byte.
+    HeaderName,
+    /// The record's value is larger than `document.max_bytes`.
+    TooLarge,
+    /// The value (or the text in it) is not UTF-8.
+    BadUtf8,
+    /// The value is not JSON.
+    BadJson,
+    /// `document.text` points at nothing.
+    MissingText,
+    /// `document.text` points at something that is not a string.
+    TextNotString,
+    /// The tokenizer refused the text.
+    Tokenizer,
+    /// The device ran out of memory on this document alone.
+    DeviceMemory,
+    /// The device failed on this document alone.
+    Device,
+    /// The engine has stopped: nothing can be scored any more.
+    EngineGone,
+    /// The output is larger than its topic allows.
+    OutputTooLarge,
+    /// The output was refused by its topic.
+    OutputRefused,
+    /// A bug of ours.
+    Bug,
+}
+
+impl Class {
+    /// The class's name in headers, logs and metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TombstoneWithoutKey => "tombstone-without-key",
+            Self::HeaderName => "header-name",
+            Self::TooLarge => "too-large",
+            Self::BadUtf8 => "bad-utf8",
+            Self::BadJson => "bad-json",
+            Self::MissingText => "missing-text",
+            Self::TextNotString => "text-not-string",
+            Self::Tokenizer => "tokenizer",
+            Self::DeviceMemory => "device-memory",
+            Self::Device => "device",
+            Self::EngineGone => "engine-gone",
+            Self::OutputTooLarge => "output-too-large",
+            Self::OutputRefused => "output-refused",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+/// Why a record did not become a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where on the road.
+    pub stage: Stage,
+    /// What kind.
+    pub class: Class,
+    /// One sentence for a person: what is wrong and where. Never the document's text.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault of `class` at `stage`.
+    pub fn new(stage: Stage, class: Class, message: impl Into<String>) -> Self {
+        Self { stage, class, message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.class.as_str(), self.stage.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Fault {}

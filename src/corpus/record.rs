@@ -1,0 +1,75 @@
+//! Owns the record: what a source read, byte for byte, and where it stood.
+//!
+//! Invariant: nothing here was decoded; bytes that came in are the bytes that will go out.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One ordered stream of records inside a source: a Kafka partition, one file, or standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// Topic name, file path, or `stdin`.
+    pub topic: Arc<str>,
+    /// Partition number; 0 where the source has none.
+    pub partition: i32,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Where one record stood in its source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The ordered stream it came from.
+    pub lane: Lane,
+    /// Kafka offset, or 0-based line number for lines. Strictly increasing within a lane, not necessarily by one.
+    pub offset: i64,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.lane, self.offset)
+    }
+}
+
+/// One record header. Names may repeat; order is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Header name.
+    pub name: String,
+    /// Header value; Kafka tells a null value from an empty one, so we do too.
+    pub value: Option<Vec<u8>>,
+}
+
+/// One record as its source gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stood.
+    pub origin: Origin,
+    /// Key bytes, if any.
+    pub key: Option<Vec<u8>>,
+    /// Value bytes; `None` is a deletion (tombstone), not a document.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since the Unix epoch, if the source knows one.
+    pub timestamp_ms: Option<i64>,
+    /// Headers in order.
+    pub headers: Vec<Header>,
+    /// What the source could not carry over faithfully (a header name that is not UTF-8, for one); such a record is dead-lettered.
+    pub defect: Option<String>,
+}
+
+impl Record {
+    /// Bytes of key, value and headers: what the record weighs against the byte permits.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len))
+            .sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}

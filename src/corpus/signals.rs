@@ -1,0 +1,107 @@
+//! Owns signals: what was measured about a document, by name.
+//!
+//! Invariant: a number in here is finite. What can't be measured is absent, never a stand-in.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One measured value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SignalValue {
+    /// A finite real number (nats, bits, rates).
+    Number(f64),
+    /// A count (tokens, windows, words).
+    Count(u64),
+    /// A label (language).
+    Text(String),
+}
+
+impl SignalValue {
+    /// The value as a number, if it is one.
+    #[must_use]
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            Self::Number(x) => Some(*x),
+            #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+            Self::Count(n) => Some(*n as f64),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+/// Signals of one document, sorted by name (`pll.nll_token`, `language`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Signals {
+    entries: BTreeMap<Arc<str>, SignalValue>,
+}
+
+impl Signals {
+    /// No signals yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records a real number. A non-finite one is dropped: absent is honest, NaN is not.
+    pub fn number(&mut self, name: impl Into<Arc<str>>, value: f64) {
+        if value.is_finite() {
+            self.entries.insert(name.into(), SignalValue::Number(value));
+        }
+    }
+
+    /// Records a count.
+    pub fn count(&mut self, name: impl Into<Arc<str>>, value: u64) {
+        self.entries.insert(name.into(), SignalValue::Count(value));
+    }
+
+    /// Records a label.
+    pub fn text(&mut self, name: impl Into<Arc<str>>, value: impl Into<String>) {
+        self.entries.insert(name.into(), SignalValue::Text(value.into()));
+    }
+
+    /// The value of `name`, if it was measured.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&SignalValue> {
+        self.entries.get(name)
+    }
+
+    /// All signals in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &SignalValue)> {
+        self.entries.iter()
+    }
+
+    /// Adds all of `other`'s signals; equal names take `other`'s value.
+    pub fn extend(&mut self, other: Signals) {
+        self.entries.extend(other.entries);
+    }
+}
+
+impl Serialize for Signals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.entries.len()))?;
+        for (name, value) in &self.entries {
+            match value {
+                SignalValue::Number(x) => map.serialize_entry(&**name, x)?,
+                SignalValue::Count(n) => map.serialize_entry(&**name, n)?,
+                SignalValue::Text(s) => map.serialize_entry(&**name, s)?,
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_finite_is_absent() {
+        let mut signals = Signals::new();
+        signals.number("a", f64::NAN);
+        signals.number("b", f64::INFINITY);
+        signals.number("c", 1.5);
+        assert!(signals.get("a").is_none() && signals.get("b").is_none());
+        assert_eq!(serde_json::to_string(&signals).unwrap(), r#"{"c":1.5}"#);
+    }
+}

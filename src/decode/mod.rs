@@ -1,0 +1,1 @@
+//! record bytes to document.

@@ -1,0 +1,1 @@
+//! ONNX Runtime: rows in, log-probabilities out.

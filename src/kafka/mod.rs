@@ -1,0 +1,1 @@
+//! consumer and transactional producer as one session.

@@ -1,0 +1,1 @@
+//! text signals, pure CPU.
