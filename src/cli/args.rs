@@ -16,7 +16,7 @@ Examples:
   tamis demo                                        the whole road with a broker inside the process
   tamis score my.toml < documents.jsonl             one JSON line a document on standard output
   tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
-  tamis run my.toml --set judge.evaluate=until-decided --log-format json
+  tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
 
 Settings, from weak to strong:
   built-in defaults < the pipeline file < environment < --set

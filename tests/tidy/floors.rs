@@ -39,13 +39,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokenizers", &["tokenize"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["telemetry"]),
-    ("unicode_segmentation", &["signals", "tokenize"]),
     ("whatlang", &["signals"]),
     ("zstd", &["source", "sink"]),
 ];
 
 /// Outside crates that are part of the language as this house speaks it: any room may name them.
-const COMMON: &[&str] = &["blake3", "libc", "serde", "serde_json", "thiserror", "tokio", "tracing"];
+const COMMON: &[&str] =
+    &["blake3", "libc", "serde", "serde_json", "thiserror", "tokio", "tracing", "unicode_segmentation"];
 
 /// The room of a file in `src/`, named by folder or by file.
 fn room(file: &File) -> Option<&str> {
