@@ -38,11 +38,8 @@ impl axum::serve::Listener for Door {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Visitor, SocketAddr) {
-        let seat = match self.seats.clone().acquire_owned().await {
-            Ok(seat) => Some(seat),
-            // Nobody closes the semaphore.
-            Err(_) => None,
-        };
+        // It fails only on a closed semaphore, and nobody closes this one.
+        let seat = self.seats.clone().acquire_owned().await.ok();
         let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
         (Visitor { stream, leaves: Box::pin(tokio::time::sleep(self.lifetime)), _seat: seat }, address)
     }

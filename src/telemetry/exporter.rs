@@ -64,9 +64,9 @@ impl Exporter {
         }
         let recorder = Arc::new(builder.build_recorder());
         for series in SERIES {
-            describe(&*recorder, series);
+            describe(&recorder, series);
             for labels in known_labels(series) {
-                register(&*recorder, series, labels);
+                register(&recorder, series, labels);
             }
         }
         recorder.register_gauge(&Key::from_parts(series::BUILD_INFO.name, version_label()), &METADATA).set(1.0);

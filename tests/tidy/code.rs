@@ -218,7 +218,7 @@ mod proofs {
         let silent = (1, "unsafe code is allowed without a reason, or out of its rooms".to_owned());
         assert_eq!(
             says(unsafe_code, "src/kafka/a.rs", "#[allow(unsafe_code)] fn f() { unsafe { g() } }"),
-            [silent.clone()]
+            std::slice::from_ref(&silent)
         );
         assert_eq!(says(unsafe_code, "src/cache/a.rs", "#![allow(unsafe_code, reason = \"fast\")]"), [silent]);
         is_fine(unsafe_code, "src/engine/a.rs", "#[allow(unsafe_code, reason = \"C\")]\nfn f() { unsafe { g() } }");
