@@ -246,8 +246,16 @@ impl Engine {
         let _withdraw = Withdraw { shared: &self.shared, ticket };
         match answer.await {
             Ok(outcome) => outcome,
-            Err(_) => Err(gone(&self.shared.lock())),
+            Err(_) => Err(self.why_gone().await),
         }
+    }
+
+    /// Why rows were dropped unanswered. A panicking thread drops its rows just before it can say that it ends.
+    async fn why_gone(&self) -> Error {
+        if self.gone().is_none() {
+            let _ = self.finished.clone().changed().await;
+        }
+        gone(&self.shared.lock())
     }
 
     fn check(&self, passes: &Passes) -> Result<(), Error> {

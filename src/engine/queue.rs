@@ -61,23 +61,26 @@ impl Queue {
     /// Takes the next batch of at most `budget` padded tokens, or of a single row longer than that; `None` if nothing waits.
     pub(super) fn take(&mut self, budget: usize) -> Option<Vec<Row>> {
         let (ticket, length) = self.by_age.first_key_value().map(|(ticket, length)| (*ticket, *length))?;
-        let anchor = (length, ticket);
         let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, budget };
-        let mut key = anchor;
+        let mut key = (length, ticket);
         while self.draw(key, &mut draft) {
-            let below = self.by_length.range(..anchor).next_back().map(|(key, _)| *key);
-            let above = self.by_length.range(anchor..).next().map(|(key, _)| *key);
-            let nearest = [below, above]
-                .into_iter()
-                .flatten()
-                .filter(|(tokens, _)| draft.fits(*tokens))
-                .min_by_key(|(tokens, ticket)| (tokens.abs_diff(length), *ticket));
-            match nearest {
+            match self.nearest(length, &draft) {
                 Some(next) => key = next,
                 None => break,
             }
         }
         Some(draft.rows)
+    }
+
+    /// The oldest request of the length nearest to `length`, longer or shorter, whose rows fit the draft.
+    fn nearest(&self, length: usize, draft: &Draft) -> Option<(usize, u64)> {
+        let oldest = |from: usize| self.by_length.range((from, 0)..).next().map(|(key, _)| *key);
+        let shorter = self.by_length.range(..(length, 0)).next_back().and_then(|((tokens, _), _)| oldest(*tokens));
+        [shorter, oldest(length)]
+            .into_iter()
+            .flatten()
+            .filter(|(tokens, _)| draft.fits(*tokens))
+            .min_by_key(|(tokens, ticket)| (tokens.abs_diff(length), *ticket))
     }
 
     /// Moves rows of one request into the draft while they fit; true if the request is used up.
