@@ -65,11 +65,7 @@ impl Record {
     /// Bytes of key, value and headers: what the record weighs against the byte permits.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len))
-            .sum();
+        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
     }
 }
