@@ -6,6 +6,7 @@
 
 mod document;
 mod fault;
+mod intake;
 mod parcel;
 mod record;
 mod signals;
@@ -13,6 +14,7 @@ mod verdict;
 
 pub use document::Document;
 pub use fault::{Class, Fault, Stage};
+pub use intake::{Allowance, Intake, Notice, Outlet, intake};
 pub use parcel::{Parcel, Permits, Receipt};
 pub use record::{Header, Lane, Origin, Record};
 pub use signals::{SignalValue, Signals};

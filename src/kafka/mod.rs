@@ -1,1 +1,24 @@
-//! consumer and transactional producer as one session.
+//! Kafka: consumer and transactional producer as one session, because offsets go into the transaction with the consumer's group
+//! metadata.
+//!
+//! Owns: the driver thread that polls, the rebalance callbacks, the delivery step, headers byte for byte, partition choice, and the
+//! embedded broker of `demo`. In: settings, an outlet for records. Out: records and notices; outputs delivered all or none.
+//! Invariants: no call blocks without a bound; the driver always polls and never waits for permits; offsets are committed only
+//! with the outputs they belong to; no document is scored inside a transaction.
+//! Must not know: what a document is, verdicts, routes.
+
+mod consumer;
+mod context;
+mod driver;
+mod embedded;
+mod error;
+mod partition;
+mod producer;
+mod record;
+mod settings;
+
+pub use consumer::Consumer;
+pub use embedded::{EMBEDDED_PARTITION_BYTES, Embedded};
+pub use error::{DeliveryError, Error, Refusal};
+pub use producer::{Guarantee, Output, Producer};
+pub use settings::{OWNED_PROPERTIES, SinkSettings, SourceSettings};

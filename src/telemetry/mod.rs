@@ -1,7 +1,18 @@
-//! Names of all metrics, typed recorders, the status snapshot, logging.
+//! Names of all metrics, typed recorders, the status board, logging.
 //!
-//! Owns: every series name, its help and its labels; how logs look. In: facts, by typed functions. Out: the Prometheus text.
-//! Invariants: no metric macro is used elsewhere; labels come from closed sets or from names in the pipeline file.
+//! Owns: every series (its name, help, unit, labels, buckets), the Prometheus text, the status snapshot, and how logs look.
+//! In: facts, by typed functions and setters. Out: the metrics text, a [`Snapshot`], log lines on standard error.
+//! Invariants: no metric macro is used in any other room; no label comes from data, only from closed sets or from names in the
+//! pipeline file; nothing here waits, spawns, or opens a socket.
 //! Must not know: any room but `corpus/`.
 
+mod exporter;
+mod logging;
 pub mod metrics;
+mod series;
+mod status;
+
+pub use exporter::{Exporter, ExporterError};
+pub use logging::{Format, LoggingError, init as init_logging};
+pub use series::{Kind, Label, SERIES, Series, Values};
+pub use status::{Board, DocumentCounts, Facts, Partitions, Snapshot};

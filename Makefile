@@ -1,0 +1,61 @@
+# Owns the commands a person types; each sets up by itself what it needs, and costs seconds once that is there.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+export CARGO_TERM_COLOR ?= auto
+target := $(or $(CARGO_TARGET_DIR),target)
+release := $(target)/release
+
+.PHONY: help demo build test kafka-up kafka-down fmt lint doc clean setup-build setup-test
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: build ## build, then show tamis judging a stream, without a broker of your own
+	$(release)/tamis demo
+
+build: setup-build ## set up what compiling takes, then build target/release/tamis with its ONNX Runtime beside it
+	cargo build --release --locked
+	cmp -s var/ort/libonnxruntime.so $(release)/libonnxruntime.so || install -m 755 var/ort/libonnxruntime.so $(release)/
+
+test: setup-test ## set up everything, a real Kafka broker included, then run all tests
+	cargo test --locked
+
+kafka-up: ## start a Kafka broker on this machine and print its address (PORT=9092 for a port of your choice)
+	@tools/setup/system.sh broker
+	@tools/kafka/broker.sh up $(if $(PORT),--port $(PORT))
+
+kafka-down: ## stop that broker and delete its data
+	@tools/kafka/broker.sh down
+
+fmt: ## format the Rust code
+	cargo fmt
+
+lint: setup-build ## formatting, clippy, documentation; licences and shell scripts where their tools are installed
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
+	@if command -v cargo-deny >/dev/null; then set -x; cargo deny check bans licenses sources; \
+	else echo '*** NOT CHECKED: bans, licences, sources. Install the tool: cargo install --locked cargo-deny' >&2; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh .ci/run; \
+	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
+
+doc: setup-build ## build the code's documentation into target/doc
+	cargo doc --no-deps --locked
+
+clean: kafka-down ## delete what was built and what the set-up put into var/
+	cargo clean
+	rm -rf var/ort var/venv var/kafka
+
+setup-build:
+	@tools/setup/system.sh build
+	@tools/setup/rust.sh
+	@tools/setup/onnxruntime.sh
+
+setup-test: setup-build
+	@tools/setup/system.sh broker
+	@tools/setup/python.sh
+	@tools/kafka/broker.sh fetch

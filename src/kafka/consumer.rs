@@ -1,0 +1,106 @@
+//! Owns the consumer half of a session: its properties, its thread, and its end.
+
+use super::context::Context;
+use super::driver::{Driver, Wishes};
+use super::error::Error;
+use super::settings::SourceSettings;
+use crate::corpus::Outlet;
+use crate::telemetry::Board;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const REACH_BUDGET: Duration = Duration::from_secs(20);
+
+/// A running consumer. Dropping it without [`Consumer::close`] leaves the group only by session timeout.
+pub struct Consumer {
+    shared: Arc<BaseConsumer<Context>>,
+    wishes: Arc<Wishes>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Consumer {
+    /// Connects, subscribes and starts the driver thread. Blocks up to 20 s for a first answer of the broker.
+    ///
+    /// `board` hears of the assigned partitions at every change. `revoke_budget` bounds how long a revocation waits for open
+    /// documents.
+    ///
+    /// # Errors
+    /// A refused property, or no answer from any broker.
+    pub fn open(
+        settings: &SourceSettings,
+        outlet: Outlet,
+        revoke_budget: Duration,
+        board: Board,
+    ) -> Result<Self, Error> {
+        let context = Context::new(outlet.notices.clone(), revoke_budget, board);
+        let consumer: BaseConsumer<Context> = client_config(settings)
+            .create_with_context(context)
+            .map_err(|error| Error::Property { room: "source.kafka", message: error.to_string() })?;
+        consumer
+            .fetch_metadata(None, REACH_BUDGET)
+            .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
+        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        consumer
+            .subscribe(&topics)
+            .map_err(|error| Error::Property { room: "source.kafka", message: error.to_string() })?;
+        let shared = Arc::new(consumer);
+        let wishes = Arc::new(Wishes::default());
+        let driver = Driver::new(Arc::clone(&shared), outlet, Arc::clone(&wishes));
+        let thread = std::thread::Builder::new()
+            .name("kafka-driver".into())
+            .spawn(move || driver.run())
+            .map_err(Error::Thread)?;
+        Ok(Self { shared, wishes, thread: Some(thread) })
+    }
+
+    /// The client, for the producer's transactions.
+    pub(super) fn shared(&self) -> Arc<BaseConsumer<Context>> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Takes no more records; polling goes on, so that the group membership lives while open documents are finished.
+    pub fn stop(&self) {
+        self.wishes.stop.store(true, Ordering::Release);
+    }
+
+    /// Leaves the group and ends the thread; gives up waiting after `budget`. Blocking. False if the thread would not end.
+    pub fn close(mut self, budget: Duration) -> bool {
+        self.wishes.close.store(true, Ordering::Release);
+        let deadline = Instant::now() + budget;
+        let Some(thread) = self.thread.take() else { return true };
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        thread.join().is_ok()
+    }
+}
+
+/// The consumer's properties: defaults, then the person's, then ours.
+fn client_config(settings: &SourceSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "tamis")
+        .set("auto.offset.reset", "earliest")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.message.max.bytes", "1048576")
+        .set("allow.auto.create.topics", "false");
+    for (name, value) in &settings.properties {
+        config.set(name, value);
+    }
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("group.id", &settings.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false")
+        .set("isolation.level", "read_committed");
+    config
+}

@@ -1,0 +1,131 @@
+//! Owns the callbacks of the client library: rebalances, logs, and which lanes are ours in which epoch.
+//!
+//! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
+
+use crate::corpus::{Lane, Notice};
+use crate::telemetry::{Board, metrics};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long after the deadline the driver still waits for the pipeline's own answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Which lanes are ours, and since which assignment.
+#[derive(Debug, Default)]
+pub(crate) struct Assignment {
+    epoch: u64,
+    lanes: HashMap<Lane, u64>,
+}
+
+pub(crate) struct Context {
+    notices: mpsc::Sender<Notice>,
+    revoke_budget: Duration,
+    assignment: Mutex<Assignment>,
+    changed: AtomicBool,
+    board: Board,
+}
+
+impl Context {
+    pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, board: Board) -> Self {
+        Self { notices, revoke_budget, assignment: Mutex::default(), changed: AtomicBool::new(false), board }
+    }
+
+    fn assignment(&self) -> MutexGuard<'_, Assignment> {
+        self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The epoch in which `lane` is ours now.
+    pub(crate) fn epoch(&self, lane: &Lane) -> Option<u64> {
+        self.assignment().lanes.get(lane).copied()
+    }
+
+    /// Whether the assignment changed since the last call.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    fn assign(&self, lanes: Vec<Lane>) {
+        let mut assignment = self.assignment();
+        assignment.epoch += 1;
+        let epoch = assignment.epoch;
+        assignment.lanes.extend(lanes.into_iter().map(|lane| (lane, epoch)));
+        self.publish(&assignment);
+    }
+
+    fn revoke(&self, lanes: &[Lane], lost: bool) {
+        let budget = if lost { Duration::from_secs(2) } else { self.revoke_budget };
+        let (answer, answered) = sync_channel(1);
+        let deadline = Instant::now() + budget;
+        let notice = Notice::Revoking { lanes: lanes.to_vec(), lost, deadline, answer };
+        // A closed channel means that the pipeline has finished: then nothing of these lanes can be open.
+        if self.notices.blocking_send(notice).is_ok() && answered.recv_timeout(budget + GRACE).is_err() {
+            tracing::warn!(lanes = lanes.len(), "revoked partitions were not drained in time");
+        }
+        let mut assignment = self.assignment();
+        for lane in lanes {
+            assignment.lanes.remove(lane);
+        }
+        self.publish(&assignment);
+    }
+
+    fn publish(&self, assignment: &Assignment) {
+        self.changed.store(true, Ordering::Release);
+        metrics::rebalanced(assignment.lanes.len());
+        self.board.set_partitions(assignment.lanes.keys());
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let lanes = lanes(list);
+                tracing::info!(count = lanes.len(), "partitions assigned");
+                self.assign(lanes);
+            }
+            Rebalance::Revoke(list) => {
+                let lanes = lanes(list);
+                let lost = consumer.assignment_lost();
+                tracing::info!(count = lanes.len(), lost, "partitions revoked");
+                self.revoke(&lanes, lost);
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
+        }
+    }
+}
+
+fn lanes(list: &TopicPartitionList) -> Vec<Lane> {
+    list.elements()
+        .iter()
+        .map(|element| Lane { topic: Arc::from(element.topic()), partition: element.partition() })
+        .collect()
+}
+
+/// The client library's log lines, as ours.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::warn!(facility, message, "librdkafka");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+    }
+}

@@ -1,0 +1,71 @@
+//! Owns what can go wrong with Kafka, as facts, without the client library's types.
+
+use crate::corpus::Class;
+
+/// Why a session could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A property was refused by the client library.
+    #[error("[{room}] properties: {message}")]
+    Property {
+        /// `source.kafka` or `sink.kafka`.
+        room: &'static str,
+        /// What the library said.
+        message: String,
+    },
+    /// No broker answered.
+    #[error("no broker answers at {brokers}: {message}; check brokers and security properties, then start again")]
+    Unreachable {
+        /// The bootstrap list.
+        brokers: String,
+        /// What the library said.
+        message: String,
+    },
+    /// An output topic does not exist or can't be seen.
+    #[error("topic {topic} can't be written: {message}; create it or fix [routes]")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What the broker said.
+        message: String,
+    },
+    /// Transactions could not be started for this id.
+    #[error("transactional id {id} can't be used: {message}")]
+    Transactions {
+        /// The id.
+        id: String,
+        /// What the broker said.
+        message: String,
+    },
+    /// A thread could not be started.
+    #[error("could not start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The embedded broker failed.
+    #[error("embedded broker: {0}")]
+    Embedded(String),
+}
+
+/// One output that its topic will not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Index into the outputs of the failed step.
+    pub index: usize,
+    /// [`Class::OutputTooLarge`] or [`Class::OutputRefused`].
+    pub class: Class,
+    /// What the broker said.
+    pub message: String,
+}
+
+/// Why a delivery step delivered nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// Some outputs will never be taken; turn them into dead letters and try the step again.
+    #[error("{} outputs were refused, the first: {}", .0.len(), .0.first().map_or("none", |r| r.message.as_str()))]
+    Refused(Vec<Refusal>),
+    /// The step was aborted cleanly; it may be tried again with what is still ours.
+    #[error("aborted: {0}")]
+    Aborted(String),
+    /// The producer can't be used any more; the process must stop.
+    #[error("fatal: {0}")]
+    Fatal(String),
+}

@@ -1,0 +1,65 @@
+//! Owns the passage of one record between librdkafka's memory and ours, byte for byte.
+//!
+//! Headers are copied through the C interface: the client library's own reader panics on names that are not UTF-8. A NUL inside a name
+//! can't be seen through that interface (the name ends there), which `docs/adr/0004-rdkafka.md` says too.
+
+use crate::corpus::{Header, Lane, Origin, Record};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, Timestamp};
+use std::ffi::CStr;
+use std::sync::Arc;
+
+/// An owned copy of a consumed message.
+pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Record {
+    let (headers, defect) = message.headers().map_or_else(|| (Vec::new(), None), copy_headers);
+    Record {
+        origin: Origin { lane: Lane { topic, partition: message.partition() }, offset: message.offset() },
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        timestamp_ms: match message.timestamp() {
+            Timestamp::NotAvailable => None,
+            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms),
+        },
+        headers,
+        defect,
+    }
+}
+
+/// Copies headers in order. A name that is not UTF-8 can't be passed on by the client library; the record is marked with it instead.
+#[allow(unsafe_code, reason = "the safe reader panics on names that are not UTF-8")]
+fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
+    let native = std::ptr::from_ref(borrowed).cast::<rdkafka::bindings::rd_kafka_headers_t>();
+    let mut headers = Vec::new();
+    let mut defect = None;
+    // SAFETY: `BorrowedHeaders` is the library's opaque view of a live `rd_kafka_headers_t`; both calls only read it.
+    let count = unsafe { rdkafka::bindings::rd_kafka_header_cnt(native) };
+    for index in 0..count {
+        let mut name = std::ptr::null();
+        let mut value = std::ptr::null();
+        let mut size = 0_usize;
+        // SAFETY: the three out-pointers are valid; what they receive lives as long as the message, which outlives this function.
+        let err =
+            unsafe { rdkafka::bindings::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size) };
+        if err != rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+            break;
+        }
+        // SAFETY: librdkafka terminates names with NUL; a value that is not null has `size` readable bytes.
+        let (name, value) = unsafe {
+            let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size).to_vec());
+            (CStr::from_ptr(name).to_bytes(), value)
+        };
+        match std::str::from_utf8(name) {
+            Ok(name) => headers.push(Header { name: name.to_owned(), value }),
+            Err(_) => {
+                defect = Some(format!("header {index} has a name that is not UTF-8 (bytes {})", name.escape_ascii()));
+            }
+        }
+    }
+    (headers, defect)
+}
+
+/// The client library's form of `headers`, order kept.
+pub(crate) fn owned_headers(headers: &[Header]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |owned, header| {
+        owned.insert(rdkafka::message::Header { key: &header.name, value: header.value.as_ref() })
+    })
+}

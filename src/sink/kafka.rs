@@ -1,0 +1,149 @@
+//! Owns the Kafka sink: a judged record as outputs with headers, and the pinning of a refusal to its record.
+
+use super::{Failure, Imprint, RouteSettings};
+use crate::corpus::{Fault, Header, Judged, Lane, Parcel, Record, Route, Stage};
+use crate::kafka::{DeliveryError, Output, Producer};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+const STEP_BUDGET: Duration = Duration::from_secs(30);
+
+/// Topics by route.
+struct Topics {
+    pass: Arc<str>,
+    review: Option<Arc<str>>,
+    fail: Arc<str>,
+    dead_letter: Arc<str>,
+}
+
+/// Writes verdicts to Kafka topics.
+pub struct KafkaSink {
+    producer: Producer,
+    topics: Topics,
+    imprint: Imprint,
+}
+
+impl KafkaSink {
+    /// The topics that `routes` names, each once: what the producer must be able to see.
+    #[must_use]
+    pub fn topics(routes: &RouteSettings) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = [Some(&routes.pass), Some(&routes.fail), routes.review.as_ref(), Some(&routes.dead_letter)]
+            .into_iter()
+            .flatten()
+            .map(|name| Arc::from(name.as_str()))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// A sink over an open producer.
+    #[must_use]
+    pub fn new(producer: Producer, routes: &RouteSettings, imprint: Imprint) -> Self {
+        let topics = Topics {
+            pass: Arc::from(routes.pass.as_str()),
+            review: routes.review.as_deref().map(Arc::from),
+            fail: Arc::from(routes.fail.as_str()),
+            dead_letter: Arc::from(routes.dead_letter.as_str()),
+        };
+        Self { producer, topics, imprint }
+    }
+
+    pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[(Lane, i64)]) -> Result<(), Failure> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        let mut owners = Vec::with_capacity(batch.len());
+        for (index, parcel) in batch.iter().enumerate() {
+            for output in self.outputs(&parcel.body) {
+                outputs.push(output);
+                owners.push(index);
+            }
+        }
+        let first = self.producer.deliver(&outputs, positions, &[], STEP_BUDGET);
+        let result = match first {
+            // A refused batch takes its neighbours with it: try once more, each suspect alone, to learn which it was.
+            Err(DeliveryError::Refused(refusals)) if refusals.len() > 1 => {
+                let suspects: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
+                self.producer.deliver(&outputs, positions, &suspects, STEP_BUDGET)
+            }
+            other => other,
+        };
+        result.map_err(|error| match error {
+            DeliveryError::Refused(refusals) => Failure::Refused(
+                refusals
+                    .into_iter()
+                    .map(|refusal| {
+                        let index = owners.get(refusal.index).copied().unwrap_or_default();
+                        (index, Fault::new(Stage::Deliver, refusal.class, refusal.message))
+                    })
+                    .collect(),
+            ),
+            DeliveryError::Aborted(reason) => Failure::Retry(reason),
+            DeliveryError::Fatal(reason) => Failure::Stop(reason),
+        })
+    }
+
+    fn topic(&self, route: Route) -> &Arc<str> {
+        match route {
+            Route::Pass => &self.topics.pass,
+            Route::Review => self.topics.review.as_ref().unwrap_or(&self.topics.fail),
+            Route::Fail => &self.topics.fail,
+            Route::DeadLetter => &self.topics.dead_letter,
+        }
+    }
+
+    fn outputs(&self, judged: &Judged) -> Vec<Output> {
+        match judged {
+            Judged::Document { record, signals, verdict, .. } => {
+                let route = Route::from(verdict.decision);
+                let mut headers = self.headers(record, route.as_str());
+                headers.push(header("tamis-reasons", json!(verdict.reasons).to_string()));
+                headers.push(header("tamis-signals", json!(signals).to_string()));
+                vec![output(self.topic(route), record, headers)]
+            }
+            Judged::Tombstone { record } => {
+                let mut topics = vec![self.topic(Route::Pass), self.topic(Route::Review), self.topic(Route::Fail)];
+                topics.sort();
+                topics.dedup();
+                topics.into_iter().map(|topic| output(topic, record, self.headers(record, "tombstone"))).collect()
+            }
+            Judged::Dead { record, fault, attempt } => {
+                let mut headers = self.headers(record, Route::DeadLetter.as_str());
+                let error = json!({
+                    "stage": fault.stage.as_str(),
+                    "class": fault.class.as_str(),
+                    "message": fault.message,
+                    "attempt": attempt,
+                });
+                headers.push(header("tamis-error", error.to_string()));
+                vec![output(self.topic(Route::DeadLetter), record, headers)]
+            }
+        }
+    }
+
+    /// The record's own headers, then ours.
+    fn headers(&self, record: &Record, verdict: &str) -> Vec<Header> {
+        let mut headers = record.headers.clone();
+        headers.push(header("tamis-verdict", verdict.to_owned()));
+        headers.push(header("tamis-policy", self.imprint.policy.clone()));
+        headers.push(header("tamis-scorer", self.imprint.scorer.clone()));
+        headers.push(header("tamis-source", record.origin.to_string()));
+        headers
+    }
+}
+
+fn header(name: &str, value: String) -> Header {
+    Header { name: name.to_owned(), value: Some(value.into_bytes()) }
+}
+
+fn output(topic: &Arc<str>, record: &Record, headers: Vec<Header>) -> Output {
+    Output {
+        topic: Arc::clone(topic),
+        source: record.origin.lane.clone(),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
+        timestamp_ms: record.timestamp_ms,
+    }
+}
+

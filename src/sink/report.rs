@@ -1,0 +1,89 @@
+//! Owns the report: one JSON line for each record, input order kept.
+
+use super::{Failure, Imprint};
+use crate::corpus::{Judged, Origin, Parcel, Route};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+/// Writes JSON lines.
+pub struct Report {
+    writer: Mutex<Box<dyn Write + Send>>,
+    imprint: Imprint,
+}
+
+impl Report {
+    /// A report to `writer`.
+    #[must_use]
+    pub fn new(writer: Box<dyn Write + Send>, imprint: Imprint) -> Self {
+        Self { writer: Mutex::new(writer), imprint }
+    }
+
+    pub(super) fn deliver(&self, batch: &[Parcel<Judged>]) -> Result<(), Failure> {
+        let mut text = Vec::with_capacity(batch.len() * 512);
+        for parcel in batch {
+            let line = self.line(&parcel.body);
+            serde_json::to_writer(&mut text, &line).map_err(|error| Failure::Stop(error.to_string()))?;
+            text.push(b'\n');
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = writer.write_all(&text).and_then(|()| writer.flush());
+        written.map_err(|error| {
+            let next = match error.kind() {
+                io::ErrorKind::BrokenPipe => "the reader of the output went away",
+                io::ErrorKind::StorageFull => "make room",
+                _ => "check the output",
+            };
+            Failure::Stop(format!("output: {error}; {next}"))
+        })
+    }
+
+    /// One record as the line that `score` prints.
+    #[must_use]
+    fn line(&self, judged: &Judged) -> Value {
+        match judged {
+            Judged::Document { record, document, signals, verdict } => json!({
+                "id": document.id.clone().unwrap_or_else(|| line_number(&record.origin)),
+                "verdict": verdict.decision.as_str(),
+                "status": verdict.status.as_str(),
+                "reasons": verdict.reasons,
+                "signals": signals,
+                "skipped": verdict.skipped.iter().map(|name| &**name).collect::<Vec<_>>(),
+                "policy": self.imprint.policy,
+                "scorer": self.imprint.scorer,
+            }),
+            Judged::Tombstone { record } => self.bare(&record.origin, "tombstone", Value::Null),
+            Judged::Dead { record, fault, attempt } => {
+                let error = json!({
+                    "stage": fault.stage.as_str(),
+                    "class": fault.class.as_str(),
+                    "message": fault.message,
+                    "attempt": attempt,
+                });
+                self.bare(&record.origin, Route::DeadLetter.as_str(), error)
+            }
+        }
+    }
+
+    fn bare(&self, origin: &Origin, verdict: &str, error: Value) -> Value {
+        let mut line = json!({
+            "id": line_number(origin),
+            "verdict": verdict,
+            "status": "undecodable",
+            "reasons": [],
+            "signals": {},
+            "skipped": [],
+            "policy": self.imprint.policy,
+            "scorer": self.imprint.scorer,
+        });
+        if !error.is_null() {
+            line["error"] = error;
+        }
+        line
+    }
+}
+
+/// Lines are counted from one, as editors do.
+fn line_number(origin: &Origin) -> String {
+    (origin.offset + 1).to_string()
+}

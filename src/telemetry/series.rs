@@ -1,0 +1,157 @@
+//! Owns the table of series: each one's name, kind, unit, help and labels, stated once.
+//!
+//! In: nothing. Out: [`SERIES`], and one constant a series for the recorders beside it. Invariants: no name is written anywhere else
+//! in the code; every histogram has buckets; a label's values are a closed set or names out of the pipeline file, never data.
+//! Must not know: who records what, or how it is exported.
+
+use ::metrics::Unit;
+
+/// What a series is, as Prometheus sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations into buckets: inclusive upper bounds, ascending, in the series' unit.
+    Histogram(&'static [f64]),
+}
+
+/// Which values a label may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Exactly these.
+    Closed(&'static [&'static str]),
+    /// The names of `corpus::Route`.
+    Routes,
+    /// The stages and classes that a `corpus::Fault` can have.
+    Faults,
+    /// Names written in the pipeline file: as many as its author chose.
+    Pipeline,
+}
+
+/// One label of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    /// The label's name.
+    pub name: &'static str,
+    /// Where its values come from.
+    pub values: Values,
+}
+
+/// One series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Series {
+    /// Name in the Prometheus text, unit and `_total` included.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What its number counts.
+    pub unit: Unit,
+    /// One sentence for the person who reads a dashboard.
+    pub help: &'static str,
+    /// Its labels, in order.
+    pub labels: &'static [Label],
+}
+
+/// Upper bounds in seconds from a millisecond to two minutes: a device run, or a commit.
+const SECONDS: Kind =
+    Kind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
+/// Upper bounds in seconds from a hundredth to an hour: a document's whole way, waiting included.
+const LONG_SECONDS: Kind = Kind::Histogram(&[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+]);
+/// Upper bounds in documents of one commit.
+const DOCUMENTS: Kind = Kind::Histogram(&[
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
+]);
+
+const ROUTE: Label = Label { name: "route", values: Values::Routes };
+const STAGE: Label = Label { name: "stage", values: Values::Faults };
+const CLASS: Label = Label { name: "class", values: Values::Faults };
+const PROVIDER: Label = Label { name: "provider", values: Values::Closed(&["cpu", "cuda"]) };
+const RETRIED: Label = Label { name: "retried", values: Values::Closed(&["yes", "no"]) };
+const RULE: Label = Label { name: "rule", values: Values::Pipeline };
+const DECISION: Label = Label { name: "decision", values: Values::Closed(&["review", "fail"]) };
+const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
+
+/// Declares one constant a series and the table of them all, so that neither can miss one.
+macro_rules! table {
+    ($($constant:ident = $name:literal, $kind:expr, $unit:ident, [$($label:ident),*], $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub(super) const $constant: Series =
+                Series { name: $name, kind: $kind, unit: Unit::$unit, help: $help, labels: &[$($label),*] };
+        )+
+        /// Every series there is, in the order of a document's road.
+        pub const SERIES: &[Series] = &[$($constant),+];
+    };
+}
+
+use Kind::{Counter, Gauge};
+
+table! {
+    BUILD_INFO = "tamis_build_info", Gauge, Count, [VERSION], "Always 1; the label says which version runs.";
+    READY = "tamis_ready", Gauge, Count, [], "1 while the model is warm, partitions are assigned and no drain is under way.";
+    RECORDS_READ = "tamis_records_read_total", Counter, Count, [], "Records read from the source, deletions included.";
+    BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [], "Bytes of key, value and headers read from the source.";
+    DOCUMENTS_IN_FLIGHT = "tamis_documents_in_flight", Gauge, Count, [], "Documents between reading and delivery.";
+    JOURNEY_SECONDS = "tamis_journey_seconds", LONG_SECONDS, Seconds, [],
+        "Seconds from reading a document to its verdict, waiting included.";
+    DEVICE_PROVIDER = "tamis_device_provider", Gauge, Count, [PROVIDER], "1 for the execution provider that is active.";
+    DEVICE_BACKLOG = "tamis_device_backlog_rows", Gauge, Count, [], "Rows that wait for the device.";
+    DEVICE_BATCHES = "tamis_device_batches_total", Counter, Count, [], "Forward passes that the device finished.";
+    DEVICE_ROWS = "tamis_device_rows_total", Counter, Count, [], "Rows in those passes.";
+    DEVICE_ROW_TOKENS = "tamis_device_row_tokens_total", Counter, Count, [], "Tokens in those rows, padding included.";
+    DEVICE_PADDING = "tamis_device_padding_tokens_total", Counter, Count, [], "Tokens in those rows that were padding.";
+    DEVICE_TARGETS = "tamis_device_targets_total", Counter, Count, [], "Masked positions that were scored.";
+    DEVICE_RUN_SECONDS = "tamis_device_run_seconds", SECONDS, Seconds, [], "Seconds inside the device's run, one pass each.";
+    DEVICE_FAILURES = "tamis_device_batch_failures_total", Counter, Count, [],
+        "Device batches that failed and were split or given up.";
+    CACHE_HITS = "tamis_cache_hits_total", Counter, Count, [], "Windows whose sums came from the cache.";
+    CACHE_MISSES = "tamis_cache_misses_total", Counter, Count, [], "Windows that the cache did not have.";
+    CACHE_ERRORS = "tamis_cache_errors_total", Counter, Count, [],
+        "Cache operations that failed or passed their deadline; the cache was bypassed for them.";
+    CACHE_BREAKER = "tamis_cache_breaker_open", Gauge, Count, [], "1 while the cache is bypassed after errors.";
+    RULE_DECISIONS = "tamis_rule_decisions_total", Counter, Count, [RULE, DECISION],
+        "Times that a rule decided against passing a document.";
+    DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
+    TOMBSTONES = "tamis_tombstones_total", Counter, Count, [], "Deletions forwarded unscored.";
+    DEAD_LETTERS = "tamis_dead_letters_total", Counter, Count, [STAGE, CLASS],
+        "Dead letters by the stage and the class of their fault.";
+    COMMITS = "tamis_commits_total", Counter, Count, [], "Commits: transactions when delivery is exactly once.";
+    COMMIT_SECONDS = "tamis_commit_seconds", SECONDS, Seconds, [], "Seconds of one commit, from its first record to its end.";
+    COMMIT_DOCUMENTS = "tamis_commit_documents", DOCUMENTS, Count, [], "Documents delivered by one commit.";
+    COMMITS_ABORTED = "tamis_commits_aborted_total", Counter, Count, [RETRIED],
+        "Commits that were aborted; retried says whether the same verdicts are tried again.";
+    REBALANCES = "tamis_rebalances_total", Counter, Count, [], "Times that the consumer group reassigned partitions.";
+    PARTITIONS = "tamis_partitions_assigned", Gauge, Count, [], "Partitions that are ours now.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions() {
+        let mut seen = BTreeSet::new();
+        for series in SERIES {
+            assert!(seen.insert(series.name), "{} is declared twice", series.name);
+            assert!(series.name.starts_with("tamis_"), "{}", series.name);
+            assert!(series.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", series.name);
+            assert_eq!(series.name.ends_with("_total"), series.kind == Kind::Counter, "{}", series.name);
+            assert!(series.help.ends_with('.') && series.help.len() > 10, "{} has no help", series.name);
+        }
+    }
+
+    #[test]
+    fn buckets_ascend_and_seconds_say_so_in_their_name() {
+        for series in SERIES {
+            if let Kind::Histogram(bounds) = series.kind {
+                assert!(!bounds.is_empty() && bounds.windows(2).all(|pair| pair[0] < pair[1]), "{}", series.name);
+            }
+            assert_eq!(series.unit == Unit::Seconds, series.name.ends_with("_seconds"), "{}", series.name);
+        }
+    }
+}

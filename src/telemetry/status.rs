@@ -1,0 +1,360 @@
+//! Owns the status board: what this worker is doing, as a few shared atomics that the endpoints and the watchdog read.
+//!
+//! In: setters, called by whoever learns the fact. Out: [`Board::is_ready`], [`Board::is_live`], [`Snapshot`]. Invariants: a setter
+//! never waits for long (a short lock at most) and never fails; readers see each fact whole, not all facts at one instant.
+//! Must not know: who asks, or how it is shown.
+
+use crate::corpus::{Lane, Route};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What is known about a worker before it starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Hash of the rules in force.
+    pub policy: String,
+    /// Identity of the scorer; empty until the model is loaded.
+    pub scorer: String,
+    /// The execution provider that is active, `cpu` or `cuda`; empty until the model is loaded.
+    pub provider: String,
+}
+
+/// The shared board. Clones are handles on the same one.
+#[derive(Debug, Clone)]
+pub struct Board {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    facts: Mutex<Facts>,
+    lanes: Mutex<Vec<String>>,
+    stuck: Mutex<Option<&'static str>>,
+    model_warm: AtomicBool,
+    draining: AtomicBool,
+    delivered: [AtomicU64; Route::ALL.len()],
+    tombstones: AtomicU64,
+    in_flight: AtomicUsize,
+    /// Milliseconds since the Unix epoch; 0 stands for never.
+    last_commit_ms: AtomicU64,
+    /// Milliseconds after `born` at which something last moved.
+    progress_ms: AtomicU64,
+    born: Instant,
+    started_at_ms: u64,
+}
+
+impl Board {
+    /// A board for a worker that starts now: not warm, nothing assigned, nothing delivered.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                facts: Mutex::new(facts),
+                lanes: Mutex::default(),
+                stuck: Mutex::default(),
+                model_warm: AtomicBool::new(false),
+                draining: AtomicBool::new(false),
+                delivered: std::array::from_fn(|_| AtomicU64::new(0)),
+                tombstones: AtomicU64::new(0),
+                in_flight: AtomicUsize::new(0),
+                last_commit_ms: AtomicU64::new(0),
+                progress_ms: AtomicU64::new(0),
+                born: Instant::now(),
+                started_at_ms: now_ms(),
+            }),
+        }
+    }
+
+    /// The model is loaded and every batch shape has run once, by `scorer` on `provider`.
+    pub fn set_model_warm(&self, scorer: impl Into<String>, provider: impl Into<String>) {
+        self.edit_facts(|facts| (facts.scorer, facts.provider) = (scorer.into(), provider.into()));
+        self.shared.model_warm.store(true, Relaxed);
+        self.touch_progress();
+    }
+
+    /// Other rules are in force from now on.
+    pub fn set_policy(&self, policy: impl Into<String>) {
+        self.edit_facts(|facts| facts.policy = policy.into());
+    }
+
+    /// These lanes (partitions) are ours now, and no others.
+    pub fn set_partitions<'a>(&self, lanes: impl IntoIterator<Item = &'a Lane>) {
+        let mut lanes: Vec<String> = lanes.into_iter().map(Lane::to_string).collect();
+        lanes.sort_unstable();
+        *self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
+        self.touch_progress();
+    }
+
+    /// The worker stops taking documents and finishes what it has. There is no way back.
+    pub fn set_draining(&self) {
+        self.shared.draining.store(true, Relaxed);
+    }
+
+    /// Documents between reading and delivery, now. The first one after a quiet time counts as progress.
+    pub fn set_in_flight(&self, documents: usize) {
+        if self.shared.in_flight.swap(documents, Relaxed) == 0 && documents > 0 {
+            self.touch_progress();
+        }
+    }
+
+    /// A document was delivered on `route` and committed.
+    pub fn delivered(&self, route: Route) {
+        self.count(route).fetch_add(1, Relaxed);
+    }
+
+    /// A deletion was forwarded and committed.
+    pub fn tombstone_forwarded(&self) {
+        self.shared.tombstones.fetch_add(1, Relaxed);
+    }
+
+    /// A commit ended well, now.
+    pub fn committed(&self) {
+        self.shared.last_commit_ms.store(now_ms(), Relaxed);
+        self.touch_progress();
+    }
+
+    /// Something moved: a device batch ended, a verdict was reached, a commit ended.
+    pub fn touch_progress(&self) {
+        self.shared.progress_ms.store(millis(self.shared.born.elapsed()), Relaxed);
+    }
+
+    /// The process knows that it can't go on (a thread that must live is gone). Liveness is false from now on; the first reason stays.
+    pub fn set_stuck(&self, reason: &'static str) {
+        self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    /// Whether work may be expected of this worker: the model is warm, partitions are assigned, no drain is under way.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.unready_because().is_none()
+    }
+
+    /// Why this worker is not ready; `None` when it is.
+    #[must_use]
+    pub fn unready_because(&self) -> Option<&'static str> {
+        if self.shared.draining.load(Relaxed) {
+            return Some("draining");
+        }
+        if !self.shared.model_warm.load(Relaxed) {
+            return Some("the model is not warm yet");
+        }
+        let none_assigned = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        none_assigned.then_some("no partitions are assigned")
+    }
+
+    /// Whether this process can still do its work; false asks for a restart. It is false once the process [says](Self::set_stuck) that it is stuck, or when documents are
+    /// in flight and nothing moved for longer than `stall`. A quiet topic is not a stall.
+    #[must_use]
+    pub fn is_live(&self, stall: Duration) -> bool {
+        self.dead_because(stall).is_none()
+    }
+
+    /// Why this worker is not live; `None` when it is.
+    #[must_use]
+    pub fn dead_because(&self, stall: Duration) -> Option<&'static str> {
+        if let Some(reason) = *self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Some(reason);
+        }
+        let stalled = self.shared.in_flight.load(Relaxed) > 0 && self.since_progress() > stall;
+        stalled.then_some("documents are in flight and nothing has moved for too long")
+    }
+
+    /// Every fact, as it stands now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &*self.shared;
+        let facts = shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let list = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last_commit_ms = shared.last_commit_ms.load(Relaxed);
+        Snapshot {
+            pipeline: facts.pipeline,
+            version: env!("CARGO_PKG_VERSION"),
+            ready: self.is_ready(),
+            waiting_for: self.unready_because(),
+            model_warm: shared.model_warm.load(Relaxed),
+            draining: shared.draining.load(Relaxed),
+            provider: facts.provider,
+            scorer: facts.scorer,
+            policy: facts.policy,
+            partitions: Partitions { count: list.len(), list },
+            documents: DocumentCounts(Route::ALL.map(|route| (route, self.count(route).load(Relaxed)))),
+            tombstones: shared.tombstones.load(Relaxed),
+            in_flight: shared.in_flight.load(Relaxed),
+            started_at_ms: shared.started_at_ms,
+            uptime_ms: millis(shared.born.elapsed()),
+            last_commit_at_ms: (last_commit_ms > 0).then_some(last_commit_ms),
+            since_progress_ms: millis(self.since_progress()),
+        }
+    }
+
+    fn since_progress(&self) -> Duration {
+        let at = Duration::from_millis(self.shared.progress_ms.load(Relaxed));
+        self.shared.born.elapsed().saturating_sub(at)
+    }
+
+    fn edit_facts(&self, edit: impl FnOnce(&mut Facts)) {
+        edit(&mut self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn count(&self, route: Route) -> &AtomicU64 {
+        let [pass, review, fail, dead_letter] = &self.shared.delivered;
+        match route {
+            Route::Pass => pass,
+            Route::Review => review,
+            Route::Fail => fail,
+            Route::DeadLetter => dead_letter,
+        }
+    }
+}
+
+/// The board at one moment; `/status` is this as JSON. Times are whole milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// This program's version.
+    pub version: &'static str,
+    /// Whether work may be expected of this worker.
+    pub ready: bool,
+    /// Why not, if not.
+    pub waiting_for: Option<&'static str>,
+    /// Whether the model is loaded and has run.
+    pub model_warm: bool,
+    /// Whether the worker is finishing what it has.
+    pub draining: bool,
+    /// Active execution provider; empty before the model is loaded.
+    pub provider: String,
+    /// Identity of the scorer; empty before the model is loaded.
+    pub scorer: String,
+    /// Hash of the rules in force.
+    pub policy: String,
+    /// The partitions that are ours.
+    pub partitions: Partitions,
+    /// Documents delivered and committed since the start, by route.
+    pub documents: DocumentCounts,
+    /// Deletions forwarded and committed since the start; not documents.
+    pub tombstones: u64,
+    /// Documents between reading and delivery.
+    pub in_flight: usize,
+    /// Start of the worker, milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// Milliseconds since the start, by a clock that can't jump.
+    pub uptime_ms: u64,
+    /// The last commit, milliseconds since the Unix epoch; `null` before the first.
+    pub last_commit_at_ms: Option<u64>,
+    /// Milliseconds since something last moved.
+    pub since_progress_ms: u64,
+}
+
+/// The partitions that are ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Partitions {
+    /// How many.
+    pub count: usize,
+    /// Each as `topic/partition`, sorted as text.
+    pub list: Vec<String>,
+}
+
+/// Documents by route; as JSON an object from each route's name to its count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentCounts(pub [(Route, u64); Route::ALL.len()]);
+
+impl Serialize for DocumentCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (route, count) in &self.0 {
+            map.serialize_entry(route.as_str(), count)?;
+        }
+        map.end()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+
+    fn board() -> Board {
+        Board::new(Facts { pipeline: "english-web".into(), policy: "p1".into(), ..Facts::default() })
+    }
+
+    fn lane(partition: i32) -> Lane {
+        Lane { topic: "corpus.raw".into(), partition }
+    }
+
+    #[test]
+    fn ready_means_warm_and_assigned_and_not_draining() {
+        let board = board();
+        assert_eq!(board.unready_because(), Some("the model is not warm yet"));
+        board.set_model_warm("s1", "cpu");
+        assert_eq!(board.unready_because(), Some("no partitions are assigned"));
+        board.set_partitions(&[lane(0)]);
+        assert!(board.is_ready());
+        board.set_partitions(&[]);
+        assert!(!board.is_ready());
+        board.set_partitions(&[lane(0)]);
+        board.set_draining();
+        assert_eq!(board.unready_because(), Some("draining"));
+    }
+
+    #[test]
+    fn a_stall_needs_documents_in_flight() {
+        let (board, bound) = (board(), Duration::from_millis(300));
+        sleep(Duration::from_millis(400));
+        assert!(board.is_live(bound), "a quiet topic is not a stall");
+        board.set_in_flight(3);
+        assert!(board.is_live(bound), "the first document after a quiet time is progress");
+        sleep(Duration::from_millis(400));
+        assert!(!board.is_live(bound) && board.is_live(Duration::from_secs(60)));
+        board.touch_progress();
+        assert!(board.is_live(bound));
+    }
+
+    #[test]
+    fn who_says_it_is_stuck_stays_stuck_for_the_first_reason() {
+        let board = board();
+        board.set_stuck("the device thread is gone");
+        board.set_stuck("another");
+        board.touch_progress();
+        assert_eq!(board.dead_because(Duration::from_secs(60)), Some("the device thread is gone"));
+    }
+
+    #[test]
+    fn the_snapshot_says_what_was_set_by_any_clone() {
+        let (board, before) = (board(), now_ms());
+        let clone = board.clone();
+        clone.set_model_warm("s1", "cpu");
+        clone.set_partitions(&[lane(2), lane(0)]);
+        clone.set_policy("p2");
+        clone.delivered(Route::Pass);
+        clone.delivered(Route::Pass);
+        clone.delivered(Route::DeadLetter);
+        clone.tombstone_forwarded();
+        clone.set_in_flight(5);
+        assert_eq!(board.snapshot().last_commit_at_ms, None);
+        clone.committed();
+        let snapshot = board.snapshot();
+        assert!(snapshot.last_commit_at_ms.is_some_and(|at| at >= before));
+        let json = serde_json::to_value(&snapshot).unwrap();
+        assert_eq!(json["documents"].to_string(), r#"{"pass":2,"review":0,"fail":0,"dead-letter":1}"#);
+        assert_eq!(json["partitions"].to_string(), r#"{"count":2,"list":["corpus.raw/0","corpus.raw/2"]}"#);
+        let expected = [("pipeline", "english-web"), ("scorer", "s1"), ("policy", "p2"), ("provider", "cpu")];
+        for (key, value) in expected {
+            assert_eq!(json[key], value, "{key}");
+        }
+        assert!(json["ready"] == true && json["tombstones"] == 1 && json["in_flight"] == 5);
+    }
+}
