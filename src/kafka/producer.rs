@@ -185,9 +185,8 @@ impl Producer {
             output.key.as_deref(),
             self.partitions(&output.topic, false),
         );
-        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&output.topic, index)
-            .partition(chosen)
-            .headers(record::owned_headers(&output.headers));
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(&output.topic, index).partition(chosen).headers(record::owned_headers(&output.headers));
         record.key = output.key.as_deref();
         record.payload = output.value.as_deref();
         record.timestamp = output.timestamp_ms;
@@ -228,11 +227,7 @@ impl Producer {
                 .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
         }
         let Some(consumer) = self.consumer.as_ref().filter(|_| !positions.is_empty()) else {
-            return if self.transactional {
-                self.until(deadline, || self.producer.commit_transaction(CALL))
-            } else {
-                Ok(())
-            };
+            return if self.transactional { self.until(deadline, || self.producer.commit_transaction(CALL)) } else { Ok(()) };
         };
         if !self.transactional {
             return consumer
