@@ -1,0 +1,163 @@
+//! The endpoints over real loopback sockets, spoken to in plain HTTP/1.1.
+
+use super::{Error, Server, Settings, serve};
+use crate::corpus::{Lane, Route};
+use crate::telemetry::{Board, Exporter, Facts, metrics};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One answer, taken apart.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+async fn start(settings: Settings) -> (Server, Board, Exporter) {
+    let board = Board::new(Facts { pipeline: "english-web".into(), policy: "p1".into(), ..Facts::default() });
+    let exporter = Exporter::local().unwrap();
+    let server = serve(&settings, board.clone(), exporter.clone()).await.unwrap();
+    (server, board, exporter)
+}
+
+fn free_port() -> Settings {
+    Settings { listen: "127.0.0.1:0".into(), ..Settings::default() }
+}
+
+fn lane() -> Lane {
+    Lane { topic: "corpus.raw".into(), partition: 0 }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_board_and_says_why_not() {
+    let (server, board, _exporter) = start(free_port()).await;
+    let cold = ask(server.address(), "GET", "/readyz").await;
+    assert_eq!((cold.status, cold.body.as_str()), (503, "the model is not warm yet\n"));
+    board.set_model_warm("s1", "cpu");
+    board.set_partitions(&[lane()]);
+    let ready = ask(server.address(), "GET", "/readyz").await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, "ok\n"));
+    board.set_draining();
+    let draining = ask(server.address(), "GET", "/readyz").await;
+    assert_eq!((draining.status, draining.body.as_str()), (503, "draining\n"));
+    assert_eq!(ask(server.address(), "GET", "/livez").await.status, 200, "a drain is no reason for a restart");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn liveness_ends_when_the_process_says_that_it_is_stuck() {
+    let (server, board, _exporter) = start(free_port()).await;
+    assert_eq!(ask(server.address(), "GET", "/livez").await.status, 200);
+    board.set_stuck("the device thread is gone");
+    let stuck = ask(server.address(), "GET", "/livez").await;
+    assert_eq!((stuck.status, stuck.body.as_str()), (503, "the device thread is gone\n"));
+}
+
+#[tokio::test]
+async fn liveness_ends_when_nothing_moves() {
+    let (server, board, _exporter) = start(Settings { stall_after_ms: 1, ..free_port() }).await;
+    board.set_in_flight(1);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(ask(server.address(), "GET", "/livez").await.status, 503);
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_and_agree_with_readiness() {
+    let (server, board, exporter) = start(free_port()).await;
+    exporter.within(|| metrics::delivered(Route::Review));
+    let cold = ask(server.address(), "GET", "/metrics").await;
+    assert_eq!(cold.status, 200);
+    assert!(cold.head.contains("content-type: text/plain; version=0.0.4"), "{}", cold.head);
+    assert!(
+        cold.body.contains("\ntamis_documents_total{route=\"review\"} 1\n") && cold.body.contains("\ntamis_ready 0\n")
+    );
+    board.set_model_warm("s1", "cpu");
+    board.set_partitions(&[lane()]);
+    assert!(ask(server.address(), "GET", "/metrics").await.body.contains("\ntamis_ready 1\n"));
+}
+
+#[tokio::test]
+async fn status_is_the_board_as_json() {
+    let (server, board, _exporter) = start(free_port()).await;
+    board.delivered(Route::DeadLetter);
+    let answer = ask(server.address(), "GET", "/status").await;
+    assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(json["pipeline"], "english-web");
+    assert_eq!(json["documents"]["dead-letter"], 1);
+    assert_eq!(json["waiting_for"], "the model is not warm yet");
+}
+
+#[tokio::test]
+async fn the_front_page_is_html_that_links_every_endpoint() {
+    let (server, _board, _exporter) = start(free_port()).await;
+    let answer = ask(server.address(), "GET", "/").await;
+    assert!(answer.status == 200 && answer.head.contains("content-type: text/html"), "{}", answer.head);
+    for path in ["/livez", "/readyz", "/metrics", "/status"] {
+        assert!(answer.body.contains(&format!("href=\"{path}\"")), "{path} is not linked");
+        assert_ne!(ask(server.address(), "GET", path).await.status, 404, "{path} is linked and absent");
+    }
+}
+
+#[tokio::test]
+async fn only_get_and_head_are_answered() {
+    let (server, _board, _exporter) = start(free_port()).await;
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        for path in ["/", "/status", "/livez"] {
+            assert_eq!(ask(server.address(), method, path).await.status, 405, "{method} {path}");
+        }
+    }
+    let head = ask(server.address(), "HEAD", "/status").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(ask(server.address(), "GET", "/shutdown").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let settings = Settings { listen: listen.clone(), ..Settings::default() };
+    let board = Board::new(Facts::default());
+    let Error::Bind { listen: named, source } =
+        serve(&settings, board, Exporter::local().unwrap()).await.expect_err("the port is taken");
+    assert_eq!((named, source.kind()), (listen.clone(), std::io::ErrorKind::AddrInUse));
+    let message = Error::Bind { listen: listen.clone(), source }.to_string();
+    assert!(message.contains(&listen) && message.contains("admin.listen") && message.contains("port 0"), "{message}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_an_error_that_shows_one() {
+    let settings = Settings { listen: "nine-thousand".into(), ..Settings::default() };
+    let error =
+        serve(&settings, Board::new(Facts::default()), Exporter::local().unwrap()).await.expect_err("no address");
+    assert!(error.to_string().contains("nine-thousand") && error.to_string().contains("127.0.0.1:9600"), "{error}");
+}
+
+#[tokio::test]
+async fn shutdown_is_bounded_and_frees_the_port() {
+    let (server, _board, _exporter) = start(free_port()).await;
+    let address = server.address();
+    // One client that never finishes its request and one that never sends any.
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET /status HTTP/1.1\r\nhost:").await.unwrap();
+    let _silent = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(address, "GET", "/livez").await.status, 200);
+    let began = Instant::now();
+    server.shutdown().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    assert!(TcpListener::bind(address).await.is_ok(), "the port is still taken");
+}

@@ -1,0 +1,313 @@
+//! Owns the arguments: which commands and flags there are, what their help says, and how a wrong line is refused.
+//!
+//! In: words. Out: [`Cli`]. Invariants: parsing reads no file and opens nothing; a wrong line ends with code 64, help and version with 0.
+//! Must not know: what the keys of `--set` mean, or what a command does.
+
+use super::exit::Exit;
+use crate::telemetry::Format;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+const AFTER_HELP: &str = "\
+Examples:
+  tamis demo                                        the whole road with a broker inside the process
+  tamis score my.toml < documents.jsonl             one JSON line a document on standard output
+  tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
+  tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
+
+Settings, from weak to strong:
+  built-in defaults < the pipeline file < environment < --set
+  Each key of the file has a variable: [admin] listen is TAMIS__ADMIN__LISTEN.
+  Paths are relative to the current directory.
+
+Environment:
+  TAMIS__ROOM__KEY      one setting
+  TAMIS_LOG, RUST_LOG   what is logged, such as info,tamis::kafka=debug (the first wins)
+  TAMIS_LOG_FORMAT      text or json
+  TAMIS_ORT_LIB         ONNX Runtime's shared library, where it is not found by itself
+
+Exit codes:
+  0   drained, or done
+  64  the arguments or the settings are wrong; the message names the key
+  65  the input can't be opened or decompressed
+  69  broker, model, device or port unavailable; a later start may go well
+  70  a bug
+  75  the drain deadline passed; what was not committed will be done again
+
+Data goes to standard output, everything else to standard error.";
+
+/// Score a stream of documents with a masked language model and route each by its verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "tamis", version, after_help = AFTER_HELP, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Set one key over the pipeline file and the environment, such as judge.evaluate=all; may be repeated, the last wins
+    #[arg(long = "set", value_name = "ROOM.KEY=VALUE", global = true)]
+    pub overrides: Vec<Override>,
+
+    /// How log lines look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        env = "TAMIS_LOG_FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+
+    /// What is logged to standard error, such as debug or info,tamis::kafka=debug [default: TAMIS_LOG, RUST_LOG, or info]
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the daemon: read, score, judge and deliver until a signal drains it
+    ///
+    /// The first SIGTERM or Ctrl-C stops reading, finishes what was read, commits it and exits with 0; past the drain deadline it
+    /// exits with 75, and what was not committed is done again by the next start. Watch it at the address printed on standard error.
+    Run(Run),
+    /// Score documents from a file or standard input, one JSON line each
+    ///
+    /// Lines keep the order of the input. A document that can't be decoded is an output line too, and the exit code stays 0. The
+    /// pipeline's source, sink, routes, delivery and admin tables are ignored and may be absent.
+    Score(Score),
+    /// Show the whole road on this machine, with a broker inside the process and nothing to set up
+    Demo(Demo),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Run {
+    /// The pipeline file (TOML)
+    pub pipeline: PathBuf,
+}
+
+/// Arguments of `score`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Score {
+    /// The pipeline file (TOML)
+    pub pipeline: PathBuf,
+
+    /// Where documents come from, one a line; - is standard input
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub input: PathBuf,
+
+    /// Where the lines go; - is standard output
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+
+    /// At the end, print counts by verdict and rule and the pseudo-perplexity of the whole input on standard error
+    #[arg(long)]
+    pub summary: bool,
+}
+
+impl Score {
+    /// The input file; `None` is standard input.
+    #[must_use]
+    pub fn input_file(&self) -> Option<&PathBuf> {
+        not_dash(&self.input)
+    }
+
+    /// The output file; `None` is standard output.
+    #[must_use]
+    pub fn output_file(&self) -> Option<&PathBuf> {
+        not_dash(&self.output)
+    }
+}
+
+fn not_dash(path: &PathBuf) -> Option<&PathBuf> {
+    (path.as_os_str() != "-").then_some(path)
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Demo {
+    /// Port of the status page on 127.0.0.1; 0 takes a free one, printed on standard error
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+}
+
+/// How log lines look, as a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// One `--set room.key=value`, taken apart but not interpreted: settings know which keys there are and what a value may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// The key's path with its dots: `signals.pll.window_tokens`. At least two parts, none of them empty.
+    pub key: String,
+    /// Everything behind the first `=`, as written. May be empty.
+    pub value: String,
+}
+
+impl FromStr for Override {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let (key, value) = s.split_once('=').ok_or("there is no `=`; write it like judge.evaluate=all")?;
+        let key = key.trim();
+        if !key.contains('.') && key != "name" {
+            return Err(format!("`{key}` names no room; write it like judge.evaluate=all"));
+        }
+        if key.split('.').any(str::is_empty) {
+            return Err(format!("`{key}` has an empty part; write it like judge.evaluate=all"));
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl Cli {
+    /// Reads the process's arguments, program name first. When there is nothing to do but to exit, says so where it belongs (help
+    /// and version on standard output, complaints on standard error) and gives the code.
+    ///
+    /// # Errors
+    /// [`Exit::Done`] after help or the version, [`Exit::Usage`] after a wrong line.
+    pub fn read<I, T>(words: I) -> Result<Self, Exit>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        Self::try_parse_from(words).map_err(|error| {
+            // A closed pipe behind `--help | head` is no failure of ours.
+            let _ = error.print();
+            exit_of(error.kind())
+        })
+    }
+}
+
+/// Only help and version that were asked for are success; clap's own code for the rest would be 2.
+fn exit_of(kind: ErrorKind) -> Exit {
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) { Exit::Done } else { Exit::Usage }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn refused(line: &str) -> (Exit, String) {
+        let error = read(line).expect_err("must be refused");
+        (exit_of(error.kind()), error.to_string())
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_definitions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_a_pipeline_and_global_flags_on_either_side() {
+        let before = read("tamis --set a.b=1 --log-format json run p.toml").unwrap();
+        let after = read("tamis run p.toml --log-format json --set a.b=1").unwrap();
+        assert_eq!(before, after);
+        assert_eq!(before.command, Command::Run(Run { pipeline: "p.toml".into() }));
+        assert_eq!(Format::from(before.log_format), Format::Json);
+        assert_eq!(before.overrides, [Override { key: "a.b".into(), value: "1".into() }]);
+    }
+
+    #[test]
+    fn overrides_repeat_in_order_and_keep_their_values_whole() {
+        let cli =
+            read("tamis run p.toml --set source.kafka.brokers=a:1,b:2 --set rules.x.min=-1=2 --set name=").unwrap();
+        let pairs: Vec<_> = cli.overrides.iter().map(|o| (o.key.as_str(), o.value.as_str())).collect();
+        assert_eq!(pairs, [("source.kafka.brokers", "a:1,b:2"), ("rules.x.min", "-1=2"), ("name", "")]);
+    }
+
+    #[test]
+    fn score_reads_standard_input_and_writes_standard_output_unless_told_otherwise() {
+        let Command::Score(score) = read("tamis score p.toml").unwrap().command else { panic!("not score") };
+        assert!(score.input_file().is_none() && score.output_file().is_none() && !score.summary);
+        let line = "tamis score p.toml --input in.jsonl --output out.jsonl --summary";
+        let Command::Score(score) = read(line).unwrap().command else { panic!("not score") };
+        assert_eq!(score.input_file(), Some(&"in.jsonl".into()));
+        assert_eq!(score.output_file(), Some(&"out.jsonl".into()));
+        assert!(score.summary);
+        let Command::Score(score) = read("tamis score p.toml --input -").unwrap().command else { panic!("not score") };
+        assert!(score.input_file().is_none());
+    }
+
+    #[test]
+    fn demo_needs_nothing() {
+        assert_eq!(read("tamis demo").unwrap().command, Command::Demo(Demo { port: 0 }));
+        assert_eq!(read("tamis demo --port 9600").unwrap().command, Command::Demo(Demo { port: 9600 }));
+    }
+
+    #[test]
+    fn a_wrong_line_is_usage_and_says_what_is_wrong() {
+        let cases = [
+            ("tamis", "Usage"),
+            ("tamis run", "<PIPELINE>"),
+            ("tamis explode p.toml", "explode"),
+            ("tamis run p.toml --set admin.listen", "no `=`"),
+            ("tamis run p.toml --set listen=1", "names no room"),
+            ("tamis run p.toml --set admin.=1", "empty part"),
+            ("tamis run p.toml --log-format xml", "text, json"),
+            ("tamis demo --port 70000", "70000"),
+            ("tamis run p.toml --summary", "--summary"),
+        ];
+        for (line, part) in cases {
+            let (exit, message) = refused(line);
+            assert_eq!(exit, Exit::Usage, "{line}");
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_success() {
+        for line in
+            ["tamis --help", "tamis -h", "tamis --version", "tamis run --help", "tamis score -h", "tamis demo --help"]
+        {
+            assert_eq!(refused(line).0, Exit::Done, "{line}");
+        }
+        assert!(refused("tamis --version").1.contains(env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn help_teaches_every_exit_code_and_every_built_command() {
+        let help = refused("tamis --help").1;
+        for exit in Exit::ALL {
+            assert!(
+                help.lines().any(|l| l.trim_start().starts_with(&format!("{} ", exit.code()))),
+                "{exit:?} is missing"
+            );
+        }
+        for part in
+            ["tamis run my.toml", "tamis score my.toml", "tamis demo", "TAMIS__ROOM__KEY", "TAMIS_ORT_LIB", "RUST_LOG"]
+        {
+            assert!(help.contains(part), "{part} is missing from\n{help}");
+        }
+    }
+
+    #[test]
+    fn only_commands_that_are_built_exist() {
+        let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        assert_eq!(names, ["run", "score", "demo"]);
+    }
+}
