@@ -138,7 +138,6 @@ fn signals(settings: &Settings, problems: &mut Problems) {
                 scorer::Error::Settings { key: wrong, why, .. } => {
                     problems.add(format!("{key}.{wrong}"), Wrong::Room(why));
                 }
-                #[allow(unreachable_patterns, reason = "other errors of the room come from models")]
                 other => problems.add(&key, Wrong::Room(other.to_string())),
             }
         }
