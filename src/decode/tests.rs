@@ -1,3 +1,5 @@
+//! Records that are documents, and the many that are not.
+
 use super::*;
 use crate::corpus::{Lane, Origin};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Verdicts by table, and what no set of rules may do.
+
 use super::*;
 use proptest::prelude::*;
 

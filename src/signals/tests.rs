@@ -1,3 +1,5 @@
+//! Hand-counted goldens for every text signal.
+
 use super::*;
 use proptest::prelude::*;
 
