@@ -1,1 +1,164 @@
-//! settings.
+//! Settings: one pipeline file, the environment and `--set`, read into one checked whole.
+//!
+//! Owns: how settings are found, laid over each other (defaults < file < environment < `--set`), checked against each other, and printed
+//! without secrets. In: a file, variables, overrides. Out: [`Settings`], or what is wrong: where, which key, and what to do.
+//! Invariants: an unknown key is never ignored; a value is never rounded or guessed; a secret is never printed.
+//! Must not know: anything that runs.
+
+mod check;
+mod error;
+mod override_;
+mod problem;
+mod read;
+mod redact;
+mod tree;
+
+pub use check::Purpose;
+pub use error::Error;
+pub use problem::{Problem, Wrong};
+
+use crate::pipeline::{DeliverySettings, Guarantee};
+use crate::sink::RouteSettings;
+use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A pipeline, as its file and all that lies over it say. Every table may be absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The pipeline's name, for logs and the status page.
+    pub name: String,
+    /// `[source]`: where records come from.
+    pub source: source::Settings,
+    /// `[sink]`: where verdicts go; empty means Kafka where the source is Kafka, else standard output.
+    pub sink: sink::Settings,
+    /// `[document]`: how a record holds its text.
+    pub document: decode::Settings,
+    /// `[models.X]`, by name.
+    pub models: BTreeMap<String, engine::Settings>,
+    /// `[signals.X]`, by name, which is also the prefix of the signals it yields.
+    pub signals: BTreeMap<String, SignalSettings>,
+    /// `[judge]`: how rules are evaluated.
+    pub judge: judge::Settings,
+    /// `[[rules]]`, in order.
+    pub rules: Vec<judge::RuleSettings>,
+    /// `[routes]`: a topic for each verdict.
+    pub routes: RouteSettings,
+    /// `[delivery]`: the guarantee and the bounds on what is in flight.
+    pub delivery: DeliverySettings,
+    /// `[cache]`: where scores are kept.
+    pub cache: cache::Settings,
+    /// `[admin]`: where the endpoints listen.
+    pub admin: admin::Settings,
+}
+
+/// A `[signals.X]` table; its `kind` says which keys it has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", from = "Kind")]
+pub enum SignalSettings {
+    /// `kind = "pll"`: a masked language model's score.
+    Pll(scorer::Settings),
+    /// `kind = "text"`: counts and rates of the text itself.
+    Text(signals::Settings),
+}
+
+/// How a signal's table is read: the reader (`read.rs`) takes `kind` out of the table as the variant, which keeps the place of every key in error
+/// messages, where serde's own tagged enums would lose it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Pll(scorer::Settings),
+    Text(signals::Settings),
+}
+
+impl From<Kind> for SignalSettings {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Pll(settings) => Self::Pll(settings),
+            Kind::Text(settings) => Self::Text(settings),
+        }
+    }
+}
+
+/// What a masked score yields (`docs` of the room `scorer`); a rule may name these without a model having been loaded.
+const PLL_SIGNALS: [&str; 8] =
+    ["nll_token", "pppl", "nll_word", "bpb", "tokens", "windows", "worst_decile", "unk_rate"];
+
+impl SignalSettings {
+    /// The names of the signals that the table called `name` yields.
+    #[must_use]
+    pub fn signal_names(&self, name: &str) -> Vec<String> {
+        match self {
+            Self::Pll(_) => PLL_SIGNALS.iter().map(|suffix| format!("{name}.{suffix}")).collect(),
+            Self::Text(_) => {
+                signals::TextSignals::new(name).signal_names().iter().map(|name| (**name).to_owned()).collect()
+            }
+        }
+    }
+}
+
+/// Reads the pipeline file at `path`, lays the variables `TAMIS__ROOM__KEY` of this process's environment and then `sets`
+/// (`room.key=value`, the last wins) over it, and fills the rest with defaults. Whether the whole makes sense is for [`Settings::validate`].
+///
+/// # Errors
+/// The first thing that can't be read, with its file, line or key: see [`Error`].
+pub fn load(path: &Path, sets: &[String]) -> Result<Settings, Error> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
+    load_text(&text, path, std::env::vars_os(), sets)
+}
+
+/// [`load`] for a `text` that was read from `path` and given variables.
+fn load_text(
+    text: &str,
+    path: &Path,
+    variables: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    sets: &[String],
+) -> Result<Settings, Error> {
+    let mut tree = tree::parse(text, path)?;
+    for over in override_::from_environment(variables)? {
+        tree::lay_over(&mut tree, &over)?;
+    }
+    for set in sets {
+        tree::lay_over(&mut tree, &override_::from_set(set)?)?;
+    }
+    read::read(tree).map_err(|error| error.into_error(path))
+}
+
+impl Settings {
+    /// The guarantee in force: the one asked for, else exactly-once from Kafka to Kafka and at-least-once otherwise.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        let kafka_to_kafka = self.source.kafka.is_some() && self.sink.stdout.is_none();
+        self.delivery.guarantee.unwrap_or(if kafka_to_kafka {
+            Guarantee::ExactlyOnce
+        } else {
+            Guarantee::AtLeastOnce
+        })
+    }
+
+    /// The names of all signals that the `[signals]` tables yield: what a rule may look at.
+    #[must_use]
+    pub fn signal_names(&self) -> BTreeSet<String> {
+        self.signals.iter().flat_map(|(name, settings)| settings.signal_names(name)).collect()
+    }
+
+    /// Whether these settings make sense for `purpose`, all in all.
+    ///
+    /// # Errors
+    /// Every problem there is, in the file's order.
+    pub fn validate(&self, purpose: Purpose) -> Result<(), Vec<Problem>> {
+        let problems = check::problems(self, purpose);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// These settings as TOML, complete, with every secret replaced by `***`.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        redact::print(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,127 @@
-//! record bytes to document.
+//! Turns a record's bytes into a document.
+//!
+//! Owns: what the `[document]` table means, and every way in which a value is not a document.
+//! In: a [`Record`]. Out: a [`Document`], or a [`Fault`] that says what is wrong and where, never the text itself.
+//! Invariants: nothing is normalised or trimmed; no input makes it panic or recurse without bound; memory stays
+//! proportional to the strings it was asked for, whatever else the value holds.
+//! Must not know: Kafka, tokenizers, rules.
+
+mod json;
+mod pointer;
+mod settings;
+
+pub use settings::{Error, Format, Settings};
+
+use crate::corpus::{Class, Document, Fault, Record, Stage};
+use json::{Extractor, Found};
+
+/// A byte-order mark: tolerated, and dropped, before a JSON value; kept in plain text, where it is a character of the text.
+const BOM: &str = "\u{feff}";
+
+/// Decodes records as the `[document]` table says. Cheap to share; decoding takes `&self` and no lock.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    format: Format,
+    max_bytes: usize,
+    text_pointer: String,
+    extractor: Extractor,
+}
+
+impl Decoder {
+    /// A decoder for `settings`, its JSON pointers parsed once.
+    ///
+    /// # Errors
+    /// The first of [`Settings::problems`].
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        if let Some(problem) = settings.problems().into_iter().next() {
+            return Err(problem);
+        }
+        Ok(Self {
+            format: settings.format,
+            max_bytes: usize::try_from(settings.max_bytes).unwrap_or(usize::MAX),
+            text_pointer: settings.text.clone(),
+            extractor: Extractor::new(settings)?,
+        })
+    }
+
+    /// The document in `record`.
+    ///
+    /// `format = "json"`: one JSON value (RFC 8259), strings taken at the settings' pointers. Of duplicate keys the last wins. The id
+    /// may be a string or an integer within 64 bits; any other id, and a language or source that is not a string, is
+    /// taken as absent. Parts of the value that no pointer leads to are checked for JSON syntax and otherwise ignored.
+    /// `format = "text"`: the whole value is the text, and a key in UTF-8 is the id.
+    ///
+    /// # Errors
+    /// A [`Fault`]: `header-name` (at stage read) for a record with a defect, else at stage decode `too-large`, `bad-utf8`, `bad-json`,
+    /// `missing-text` (also for null) or `text-not-string`. A null value is a deletion and must be dealt with before
+    /// decoding: it yields `bug`.
+    pub fn decode(&self, record: &Record) -> Result<Document, Fault> {
+        if let Some(defect) = &record.defect {
+            return Err(Fault::new(Stage::Read, Class::HeaderName, defect.clone()));
+        }
+        let Some(value) = &record.value else {
+            return Err(fault(Class::Bug, "a null value is a deletion and has no text to decode".to_owned()));
+        };
+        if value.len() > self.max_bytes {
+            let message = format!("the value has {} bytes; document.max_bytes is {}", value.len(), self.max_bytes);
+            return Err(fault(Class::TooLarge, message));
+        }
+        let value = std::str::from_utf8(value).map_err(|error| {
+            fault(Class::BadUtf8, format!("the value is not UTF-8 at byte {}", error.valid_up_to()))
+        })?;
+        match self.format {
+            Format::Json => self.decode_json(value),
+            Format::Text => Ok(Document {
+                id: record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
+                text: value.to_owned(),
+                language: None,
+                source: None,
+            }),
+        }
+    }
+
+    fn decode_json(&self, value: &str) -> Result<Document, Fault> {
+        let value = value.strip_prefix(BOM).unwrap_or(value);
+        let found = self.extractor.extract(value).map_err(|error| fault(Class::BadJson, describe(&error)))?;
+        let text = match found.text {
+            Found::String(text) => text,
+            Found::Nothing => {
+                let message = format!("document.text = {:?} leads to nothing in this record", self.text_pointer);
+                return Err(fault(Class::MissingText, message));
+            }
+            Found::Null => {
+                let message = format!("document.text = {:?} leads to null in this record", self.text_pointer);
+                return Err(fault(Class::MissingText, message));
+            }
+            Found::Integer(_) => return Err(self.not_a_string("a number")),
+            Found::Other(kind) => return Err(self.not_a_string(kind)),
+        };
+        Ok(Document {
+            id: found.id.into_id(),
+            text,
+            language: found.language.into_string(),
+            source: found.source.into_string(),
+        })
+    }
+
+    fn not_a_string(&self, kind: &str) -> Fault {
+        fault(Class::TextNotString, format!("document.text = {:?} leads to {kind}, not to a string", self.text_pointer))
+    }
+}
+
+fn fault(class: Class, message: String) -> Fault {
+    Fault::new(Stage::Decode, class, message)
+}
+
+/// What is wrong with the JSON, with its place but without its text.
+fn describe(error: &serde_json::Error) -> String {
+    // Syntax errors name what was expected, never what the value holds; anything else is reduced to its place.
+    if error.is_syntax() || error.is_eof() {
+        format!("the value is not JSON: {error}")
+    } else {
+        format!("the value is not usable JSON at line {} column {}", error.line(), error.column())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,26 @@
-//! ONNX Runtime: rows in, log-probabilities out.
+//! Rows in, log-probabilities out: the masked language model, through ONNX Runtime.
+//!
+//! Owns: `ort` and the shared library behind it; the model file, its manifest and fingerprint; the queue of rows and how they
+//! are packed into batches; one named thread per device. In: a window's ids and groups of positions to mask. Out: for each
+//! masked position, the natural log of the original id's probability.
+//! Invariants: a row's scores don't depend on its batch (to 1e-4 nats); every queue has a bound and pushes back on the caller;
+//! one bad row never takes another document with it; a device that has stopped answering is reported as gone, never as a
+//! series of bad documents.
+//! Must not know: text, tokenizers, windows, signals, caches.
+
+mod batch;
+mod device;
+mod error;
+mod handle;
+mod library;
+mod model;
+mod onnx;
+mod queue;
+mod settings;
+
+pub use error::Error;
+pub use handle::{Engine, Passes, Vocabulary};
+pub use settings::{Device, HeadCheck, Settings};
+
+#[cfg(test)]
+mod tests;

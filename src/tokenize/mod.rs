@@ -1,1 +1,19 @@
-//! tokenizer and windows.
+//! Text in, token ids out, and where to cut them into windows.
+//!
+//! Owns: the `tokenizers` crate; the model directory's tokenizer files; windows over token indices.
+//! In: a model directory, a text. Out: ids with byte spans in the original text, and ranges of token indices.
+//! Invariants: text is text: no text, whatever it says, yields a special id (unknown aside); nothing is truncated, padded or
+//! wrapped here; spans lie in the original text, on character boundaries, and their starts never decrease.
+//! Must not know: models, batches, scores.
+
+mod disarm;
+mod encode;
+mod error;
+mod files;
+pub mod windows;
+
+pub use encode::{Encoding, Tokenizer};
+pub use error::Error;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Owns the checks that look at more than one key. One function for each table, in the file's order.
+//!
+//! Invariant: all problems are found, none hides another.
+
+use super::problem::{Problem, Wrong};
+use super::{Settings, SignalSettings};
+use crate::judge::{self, Judge};
+use crate::kafka::OWNED_PROPERTIES;
+use crate::pipeline::Guarantee;
+use crate::scorer;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What settings are to be used for; it decides which tables matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The daemon: everything matters.
+    Run,
+    /// Scoring a file: name, source, sink, routes, delivery and admin are not looked at.
+    Score,
+}
+
+/// Gathers problems under their keys.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, wrong: Wrong) {
+        self.0.push(Problem { key: key.into(), wrong });
+    }
+
+    fn needed(&mut self, key: impl Into<String>, value: &str, what: &'static str) {
+        if value.trim().is_empty() {
+            self.add(key, Wrong::Needed { what });
+        }
+    }
+}
+
+/// Every problem of `settings`, in the file's order.
+pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    if purpose == Purpose::Run {
+        problems.needed("name", &settings.name, "a name for this pipeline");
+        source(settings, &mut problems);
+        sink(settings, &mut problems);
+    }
+    for problem in settings.document.problems() {
+        problems.add(format!("document.{}", problem.key()), Wrong::Room(problem.to_string()));
+    }
+    models(settings, &mut problems);
+    signals(settings, &mut problems);
+    rules(settings, &mut problems);
+    if purpose == Purpose::Run {
+        routes(settings, &mut problems);
+        delivery(settings, &mut problems);
+    }
+    for problem in settings.cache.problems() {
+        problems.add(format!("cache.{}", problem.key()), Wrong::Room(problem.to_string()));
+    }
+    if purpose == Purpose::Run {
+        admin(settings, &mut problems);
+    }
+    problems.0
+}
+
+fn source(settings: &Settings, problems: &mut Problems) {
+    let found = usize::from(settings.source.kafka.is_some()) + usize::from(settings.source.stdin.is_some());
+    if found != 1 {
+        problems.add("source", Wrong::Sources { found });
+    }
+    let Some(kafka) = &settings.source.kafka else { return };
+    problems.needed("source.kafka.brokers", &kafka.brokers, "a broker, as in \"127.0.0.1:9092\",");
+    problems.needed("source.kafka.group", &kafka.group, "a consumer group");
+    if kafka.topics.is_empty() {
+        problems.add("source.kafka.topics", Wrong::Needed { what: "at least one topic" });
+    }
+    let mut seen = BTreeSet::new();
+    for topic in &kafka.topics {
+        if !is_topic(topic) {
+            problems.add("source.kafka.topics", Wrong::Topic { topic: topic.clone() });
+        }
+        if !seen.insert(topic) {
+            problems.add("source.kafka.topics", Wrong::TopicTwice { topic: topic.clone() });
+        }
+    }
+    properties("source.kafka.properties", &kafka.properties, problems);
+}
+
+fn sink(settings: &Settings, problems: &mut Problems) {
+    if settings.sink.kafka.is_some() && settings.sink.stdout.is_some() {
+        problems.add("sink", Wrong::Sinks);
+    }
+    let Some(kafka) = &settings.sink.kafka else { return };
+    if settings.source.kafka.is_none() {
+        problems.needed("sink.kafka.brokers", &kafka.brokers, "a broker (there is no [source.kafka] to take it from)");
+    }
+    properties("sink.kafka.properties", &kafka.properties, problems);
+}
+
+fn properties(key: &str, properties: &BTreeMap<String, String>, problems: &mut Problems) {
+    for property in properties.keys().filter(|name| OWNED_PROPERTIES.contains(&name.as_str())) {
+        let instead = match property.as_str() {
+            "bootstrap.servers" | "metadata.broker.list" => " and use the key brokers",
+            "group.id" => " and use the key group",
+            "transactional.id" => "; it is made of group, host and delivery.instance",
+            "isolation.level" | "enable.idempotence" | "acks" => "; see delivery.guarantee",
+            _ => "",
+        };
+        problems.add(key, Wrong::OwnedProperty { property: property.clone(), instead });
+    }
+}
+
+fn models(settings: &Settings, problems: &mut Problems) {
+    for (name, model) in &settings.models {
+        let key = format!("models.{name}");
+        if !is_name(name) {
+            problems.add(&key, Wrong::Name { name: name.clone() });
+        }
+        if model.path.as_os_str().is_empty() {
+            problems.add(format!("{key}.path"), Wrong::Needed { what: "the model's directory" });
+        }
+        at_least_one(format!("{key}.budget_tokens"), model.budget_tokens as u64, problems);
+    }
+}
+
+fn signals(settings: &Settings, problems: &mut Problems) {
+    for (name, signal) in &settings.signals {
+        let key = format!("signals.{name}");
+        if !is_name(name) {
+            problems.add(&key, Wrong::Name { name: name.clone() });
+        }
+        let SignalSettings::Pll(pll) = signal else { continue };
+        if !settings.models.contains_key(&pll.model) {
+            let known = settings.models.keys().cloned().collect();
+            problems.add(format!("{key}.model"), Wrong::UnknownModel { model: pll.model.clone(), known });
+        }
+        if let Err(error) = pll.check(name) {
+            match error {
+                scorer::Error::Settings { key: wrong, why, .. } => {
+                    problems.add(format!("{key}.{wrong}"), Wrong::Room(why));
+                }
+                other => problems.add(&key, Wrong::Room(other.to_string())),
+            }
+        }
+    }
+}
+
+fn rules(settings: &Settings, problems: &mut Problems) {
+    let Err(judge::Error { problems: wrong }) = Judge::new(&settings.rules, &settings.signal_names()) else { return };
+    for problem in wrong {
+        let name = if problem.rule.is_empty() { problem.index.to_string() } else { problem.rule };
+        let dot = if problem.place.is_empty() { "" } else { "." };
+        problems.add(format!("rules.{name}{dot}{}", problem.place), Wrong::Room(problem.wrong.to_string()));
+    }
+}
+
+fn routes(settings: &Settings, problems: &mut Problems) {
+    let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
+    if !to_kafka {
+        return;
+    }
+    let routes = &settings.routes;
+    let review = routes.review.as_deref();
+    let all = [
+        ("routes.pass", Some(routes.pass.as_str())),
+        ("routes.fail", Some(routes.fail.as_str())),
+        ("routes.review", review),
+        ("routes.dead_letter", Some(routes.dead_letter.as_str())),
+    ];
+    // A producer of another cluster may use the source's names.
+    let same_cluster = settings.source.kafka.as_ref().filter(|source| {
+        let other = settings.sink.kafka.as_ref().map_or("", |sink| sink.brokers.as_str());
+        other.is_empty() || other == source.brokers
+    });
+    for (key, topic) in all {
+        let Some(topic) = topic else { continue };
+        if topic.trim().is_empty() {
+            problems.add(key, Wrong::Needed { what: "a topic" });
+        } else if !is_topic(topic) {
+            problems.add(key, Wrong::Topic { topic: topic.to_owned() });
+        } else if same_cluster.is_some_and(|source| source.topics.iter().any(|read| read == topic)) {
+            problems.add(key, Wrong::RouteIsSource { topic: topic.to_owned() });
+        }
+    }
+    for (route, topic) in all.into_iter().take(3) {
+        if topic == Some(routes.dead_letter.as_str()) && !routes.dead_letter.is_empty() {
+            let topic = routes.dead_letter.clone();
+            problems.add("routes.dead_letter", Wrong::DeadLetterIsRoute { topic, route });
+        }
+    }
+}
+
+fn delivery(settings: &Settings, problems: &mut Problems) {
+    let delivery = &settings.delivery;
+    let kafka_to_kafka = settings.source.kafka.is_some() && settings.sink.stdout.is_none();
+    if delivery.guarantee == Some(Guarantee::ExactlyOnce) && !kafka_to_kafka {
+        problems.add("delivery.guarantee", Wrong::Guarantee(Guarantee::ExactlyOnce));
+    }
+    at_least_one("delivery.commit_interval_ms", delivery.commit_interval_ms, problems);
+    at_least_one("delivery.max_batch_documents", delivery.max_batch_documents as u64, problems);
+    at_least_one("delivery.max_documents", delivery.max_documents as u64, problems);
+    at_least_one("delivery.max_in_flight_bytes", delivery.max_in_flight_bytes as u64, problems);
+}
+
+fn admin(settings: &Settings, problems: &mut Problems) {
+    let listen = &settings.admin.listen;
+    let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        problems.add("admin.listen", Wrong::Listen { listen: listen.clone() });
+    }
+    at_least_one("admin.stall_after_ms", settings.admin.stall_after_ms, problems);
+}
+
+fn at_least_one(key: impl Into<String>, value: u64, problems: &mut Problems) {
+    if value == 0 {
+        problems.add(key, Wrong::Range { value, range: "at least 1" });
+    }
+}
+
+/// What Kafka takes for a topic's name; in particular no pattern.
+fn is_topic(name: &str) -> bool {
+    let fits = (1..=249).contains(&name.len()) && name != "." && name != "..";
+    fits && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// What may stand before the dot of a signal's name and within the name of a variable.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    !name.is_empty() && !name.contains("__") && name.bytes().all(plain)
+}

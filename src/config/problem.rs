@@ -1,0 +1,124 @@
+//! Owns the rules that settings must keep between each other, one variant each, with what to do.
+
+use crate::pipeline::Guarantee;
+use std::fmt;
+
+/// One thing wrong with settings that could each be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// The key's path, `routes.pass`.
+    pub key: String,
+    /// What is wrong with it.
+    pub wrong: Wrong,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.wrong)
+    }
+}
+
+/// What is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Wrong {
+    /// A key that must say something is empty or absent.
+    #[error("{what} is needed here")]
+    Needed {
+        /// What is missing, in words.
+        what: &'static str,
+    },
+    /// Not exactly one source.
+    #[error("there must be exactly one of [source.kafka] and [source.stdin]; {found} are given")]
+    Sources {
+        /// How many there are.
+        found: usize,
+    },
+    /// More than one sink.
+    #[error("there may be only one of [sink.kafka] and [sink.stdout]; leave the other out")]
+    Sinks,
+    /// The guarantee that was asked for can't be kept.
+    #[error(
+        "{} needs [source.kafka] and Kafka topics to write to; leave delivery.guarantee out, or set it to {}",
+        quoted(*.0), quoted(Guarantee::AtLeastOnce)
+    )]
+    Guarantee(Guarantee),
+    /// A property that tamis sets itself, because delivery rests on it.
+    #[error("tamis sets the property {property:?} itself, because delivery rests on it; remove it{instead}")]
+    OwnedProperty {
+        /// The property's name.
+        property: String,
+        /// The key to use instead, if there is one.
+        instead: &'static str,
+    },
+    /// Not a name that Kafka allows for a topic.
+    #[error("{topic:?} can't be a topic: up to 249 letters, digits, dots, underscores and hyphens, not only dots")]
+    Topic {
+        /// The name.
+        topic: String,
+    },
+    /// A topic is named twice among the source's.
+    #[error("the topic {topic:?} is named twice")]
+    TopicTwice {
+        /// The name.
+        topic: String,
+    },
+    /// A route leads back into the source.
+    #[error("{topic:?} is also read by [source.kafka], so its outputs would come back as inputs; use another topic")]
+    RouteIsSource {
+        /// The topic.
+        topic: String,
+    },
+    /// Dead letters would mix with documents.
+    #[error("{topic:?} also takes documents ({route}); give dead letters a topic of their own")]
+    DeadLetterIsRoute {
+        /// The topic.
+        topic: String,
+        /// The other route's key.
+        route: &'static str,
+    },
+    /// A table's name can't be part of a signal's name.
+    #[error("{name:?} can't be a table's name here: use lower-case letters, digits, hyphens and underscores")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A signal names a model that is not there.
+    #[error("there is no [models.{model}]; {}", models(.known))]
+    UnknownModel {
+        /// The model's name.
+        model: String,
+        /// The models there are.
+        known: Vec<String>,
+    },
+    /// A number outside its range.
+    #[error("{value} is out of range; it must be {range}")]
+    Range {
+        /// The value.
+        value: u64,
+        /// The range, in words.
+        range: &'static str,
+    },
+    /// Not an address to listen on.
+    #[error("{listen:?} is no address to listen on; write it like 127.0.0.1:9600, with port 0 for a free one")]
+    Listen {
+        /// The value.
+        listen: String,
+    },
+    /// What another room says about its own table.
+    #[error("{0}")]
+    Room(String),
+}
+
+fn quoted(guarantee: Guarantee) -> &'static str {
+    match guarantee {
+        Guarantee::ExactlyOnce => "\"exactly-once\"",
+        Guarantee::AtLeastOnce => "\"at-least-once\"",
+    }
+}
+
+fn models(known: &[String]) -> String {
+    match known {
+        [] => "there are no models at all: add one, with its path".to_owned(),
+        known => format!("known: {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,125 @@
+//! Owns the device's loop: takes batches from the queue, runs them, answers their callers; halves a batch that fails.
+//!
+//! Blame: a batch that fails is split down to single rows. A row that fails alone is blamed only if the device then still
+//! scores a probe; else the device is gone, and nobody's document is at fault.
+
+use super::batch::{Batch, Row};
+use super::handle::Shared;
+use super::onnx::Onnx;
+use super::{Error, Vocabulary};
+use crate::telemetry::metrics;
+use std::time::Duration;
+
+/// What runs batches.
+pub(super) enum Runner {
+    /// ONNX Runtime.
+    Onnx(Box<Onnx>),
+    /// A test's script.
+    #[cfg(test)]
+    Scripted(Script),
+}
+
+/// Scores a batch as a test wants it.
+#[cfg(test)]
+pub(super) type Script = Box<dyn FnMut(&Batch) -> Result<Scored, Failure> + Send>;
+
+/// A batch's scores.
+pub(super) struct Scored {
+    /// log p (nats) for each target, in the batch's order.
+    pub(super) log_probabilities: Vec<f64>,
+    /// Time inside the device's run.
+    pub(super) spent: Duration,
+}
+
+/// A batch that the device did not score.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// Whether memory ran out.
+    pub(super) memory: bool,
+    /// What the device said.
+    pub(super) why: String,
+}
+
+impl Runner {
+    /// One forward pass.
+    pub(super) fn score(&mut self, batch: &Batch) -> Result<Scored, Failure> {
+        match self {
+            Self::Onnx(onnx) => onnx.score(batch),
+            #[cfg(test)]
+            Self::Scripted(script) => script(batch),
+        }
+    }
+}
+
+/// The loop of a device's thread. Returns when the engine closes, or with the reason why the device is gone.
+pub(super) fn serve(shared: &Shared, runner: &mut Runner, vocabulary: &Vocabulary) -> Result<(), String> {
+    let mut work = Work { runner, vocabulary };
+    while let Some(rows) = shared.next_batch() {
+        work.run(rows)?;
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    runner: &'a mut Runner,
+    vocabulary: &'a Vocabulary,
+}
+
+impl Work<'_> {
+    /// Runs `rows`, halving on failure. Every row's request is answered, but for those whose device is gone.
+    fn run(&mut self, rows: Vec<Row>) -> Result<(), String> {
+        let mut waiting = vec![rows];
+        while let Some(mut rows) = waiting.pop() {
+            rows.retain(|row| row.request.is_open());
+            if rows.is_empty() {
+                continue;
+            }
+            let batch = Batch::compose(&rows, self.vocabulary.mask_id, self.vocabulary.pad_id);
+            match self.runner.score(&batch) {
+                Ok(scored) => answer(&rows, &batch, &scored),
+                Err(failure) => {
+                    metrics::device_batch_failed();
+                    tracing::warn!(rows = rows.len(), tokens = batch.tokens, why = failure.why, "device batch failed");
+                    if rows.len() > 1 {
+                        let second = rows.split_off(rows.len() / 2);
+                        waiting.extend([second, rows]);
+                    } else {
+                        self.blame(&rows[0], failure)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails the request of a row that failed alone, if the device still works.
+    fn blame(&mut self, row: &Row, failure: Failure) -> Result<(), String> {
+        if let Err(probe) = self.runner.score(&self.vocabulary.probe(1, 1)) {
+            return Err(format!(
+                "the device failed on a row ({}) and on a probe after it ({})",
+                failure.why, probe.why
+            ));
+        }
+        row.request.failed(Error::Row { memory: failure.memory, tokens: row.tokens(), why: failure.why });
+        Ok(())
+    }
+}
+
+/// Hands a batch's scores out to its rows' requests.
+fn answer(rows: &[Row], batch: &Batch, scored: &Scored) {
+    let padded = batch.rows * batch.tokens;
+    metrics::device_batch(batch.rows, padded, batch.real_tokens, batch.targets.len(), scored.spent.as_secs_f64());
+    let mut left = scored.log_probabilities.as_slice();
+    for row in rows {
+        let Some((scores, rest)) = left.split_at_checked(row.positions().len()) else {
+            return row.request.failed(Error::Gone { why: "the device returned too few scores".to_owned() });
+        };
+        left = rest;
+        if scores.iter().all(|score| score.is_finite()) {
+            row.request.scored(row.group, scores);
+        } else {
+            let why = "a log-probability is not a finite number".to_owned();
+            row.request.failed(Error::Row { memory: false, tokens: row.tokens(), why });
+        }
+    }
+}

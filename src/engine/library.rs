@@ -1,0 +1,64 @@
+//! Owns the way to ONNX Runtime's shared library, and its one environment in this process.
+
+use super::Error;
+use ort::environment::Environment;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The library's file name beside the executable or under `lib/tamis`.
+const NAME: &str = "libonnxruntime.so";
+
+/// Loads the library once; every later call returns the first one's outcome.
+pub(super) fn environment() -> Result<Environment, Error> {
+    static ENVIRONMENT: OnceLock<Result<Environment, Error>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(load).clone()
+}
+
+fn load() -> Result<Environment, Error> {
+    let exe = std::env::current_exe().ok();
+    let path = find(std::env::var_os("TAMIS_ORT_LIB").map(PathBuf::from), exe.as_deref(), Path::exists)?;
+    let broken = |why: String| Error::LibraryBroken { path: path.clone(), why };
+    let builder = ort::init_from(&path).map_err(|error| broken(error.to_string()))?;
+    let environment =
+        builder.with_name("tamis").with_telemetry(false).build().map_err(|error| broken(error.to_string()))?;
+    tracing::debug!(path = %path.display(), "loaded onnx runtime");
+    Ok(environment)
+}
+
+/// Where the library is: the override (and nowhere else) if set, else the first place that has it.
+fn find(wanted: Option<PathBuf>, exe: Option<&Path>, exists: impl Fn(&Path) -> bool) -> Result<PathBuf, Error> {
+    let places = match wanted {
+        Some(path) => vec![path],
+        None => {
+            let beside = exe.and_then(Path::parent);
+            let installed = beside.and_then(Path::parent).map(|root| root.join("lib/tamis").join(NAME));
+            let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("var/ort").join(NAME);
+            beside.map(|dir| dir.join(NAME)).into_iter().chain(installed).chain([built]).collect()
+        }
+    };
+    match places.iter().find(|path| exists(path)) {
+        Some(path) => Ok(path.clone()),
+        None => Err(Error::LibraryAbsent { looked_at: places.iter().map(|path| path.display().to_string()).collect() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_override_is_the_only_place_looked_at() {
+        let error = find(Some("/nowhere/x.so".into()), Some(Path::new("/opt/bin/tamis")), |_| false).unwrap_err();
+        assert!(error.to_string().contains("looked at /nowhere/x.so;"), "{error}");
+    }
+
+    #[test]
+    fn the_error_names_every_place_and_the_remedy() {
+        let message = find(None, Some(Path::new("/opt/bin/tamis")), |_| false).unwrap_err().to_string();
+        for part in ["/opt/bin/libonnxruntime.so", "/opt/lib/tamis/libonnxruntime.so", "var/ort", "make build"] {
+            assert!(message.contains(part), "{message}");
+        }
+        let found = find(None, Some(Path::new("/opt/bin/tamis")), |path| path.starts_with("/opt/lib")).unwrap();
+        assert_eq!(found, Path::new("/opt/lib/tamis/libonnxruntime.so"));
+    }
+}

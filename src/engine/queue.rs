@@ -1,0 +1,120 @@
+//! Owns the waiting rows, and which of them make the next batch.
+//!
+//! Requests wait in order of length and of age. A batch starts with the oldest, so waiting is bounded, and is filled with the
+//! nearest lengths while the padded tokens fit the budget and enough of them are real.
+
+use super::batch::{Request, Row};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A row joins a batch of other lengths only if at least this share of the batch's tokens stays real, in percent.
+const REAL_PERCENT_MIN: usize = 80;
+
+struct Entry {
+    request: Arc<Request>,
+    next_group: usize,
+}
+
+/// Requests with rows not yet handed out.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// By (tokens of a row, ticket).
+    by_length: BTreeMap<(usize, u64), Entry>,
+    /// Ticket to tokens of a row; tickets grow with time.
+    by_age: BTreeMap<u64, usize>,
+    next_ticket: u64,
+    rows: usize,
+}
+
+impl Queue {
+    /// Rows waiting.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds a request that has at least one group; the ticket withdraws it.
+    pub(super) fn push(&mut self, request: Arc<Request>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.rows += request.groups.len();
+        self.by_age.insert(ticket, request.ids.len());
+        self.by_length.insert((request.ids.len(), ticket), Entry { request, next_group: 0 });
+        ticket
+    }
+
+    /// Drops what is left of a request, if anything is.
+    pub(super) fn withdraw(&mut self, ticket: u64) {
+        if let Some(length) = self.by_age.remove(&ticket)
+            && let Some(entry) = self.by_length.remove(&(length, ticket))
+        {
+            self.rows -= entry.request.groups.len() - entry.next_group;
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        self.by_length.clear();
+        self.by_age.clear();
+        self.rows = 0;
+    }
+
+    /// Takes the next batch of at most `budget` padded tokens, or of a single row longer than that; `None` if nothing waits.
+    pub(super) fn take(&mut self, budget: usize) -> Option<Vec<Row>> {
+        let (ticket, length) = self.by_age.first_key_value().map(|(ticket, length)| (*ticket, *length))?;
+        let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, budget };
+        let mut key = (length, ticket);
+        while self.draw(key, &mut draft) {
+            match self.nearest(length, &draft) {
+                Some(next) => key = next,
+                None => break,
+            }
+        }
+        Some(draft.rows)
+    }
+
+    /// The oldest request of the length nearest to `length`, longer or shorter, whose rows fit the draft.
+    fn nearest(&self, length: usize, draft: &Draft) -> Option<(usize, u64)> {
+        let oldest = |from: usize| self.by_length.range((from, 0)..).next().map(|(key, _)| *key);
+        let shorter = self.by_length.range(..(length, 0)).next_back().and_then(|((tokens, _), _)| oldest(*tokens));
+        [shorter, oldest(length)]
+            .into_iter()
+            .flatten()
+            .filter(|(tokens, _)| draft.fits(*tokens))
+            .min_by_key(|(tokens, ticket)| (tokens.abs_diff(length), *ticket))
+    }
+
+    /// Moves rows of one request into the draft while they fit; true if the request is used up.
+    fn draw(&mut self, key: (usize, u64), draft: &mut Draft) -> bool {
+        let Some(entry) = self.by_length.get_mut(&key) else { return true };
+        let groups = entry.request.groups.len();
+        while entry.next_group < groups && (draft.rows.is_empty() || draft.fits(key.0)) {
+            draft.rows.push(Row { request: Arc::clone(&entry.request), group: entry.next_group });
+            draft.longest = draft.longest.max(key.0);
+            draft.real += key.0;
+            entry.next_group += 1;
+            self.rows -= 1;
+        }
+        let used_up = entry.next_group == groups;
+        if used_up {
+            self.by_length.remove(&key);
+            self.by_age.remove(&key.1);
+        }
+        used_up
+    }
+}
+
+/// A batch in the making.
+struct Draft {
+    rows: Vec<Row>,
+    longest: usize,
+    real: usize,
+    budget: usize,
+}
+
+impl Draft {
+    /// Whether one more row of `tokens` stays within the budget and keeps padding low.
+    fn fits(&self, tokens: usize) -> bool {
+        let padded = (self.rows.len() + 1) * self.longest.max(tokens);
+        padded <= self.budget && (self.real + tokens) * 100 >= padded * REAL_PERCENT_MIN
+    }
+}

@@ -1,0 +1,105 @@
+//! Owns the batch: verdicts on their way through one delivery step, over all its attempts.
+
+use super::ledger::Ledger;
+use crate::corpus::{Fault, Judged, Lane, Parcel};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long one batch may be retried before the process stops and lets its supervisor start it afresh.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Verdicts taken from the ledger and not yet settled.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) parcels: Vec<Parcel<Judged>>,
+    born: Instant,
+    pause: Duration,
+    pub(super) not_before: Instant,
+    attempt: u32,
+}
+
+impl Batch {
+    pub(super) fn new(parcels: Vec<Parcel<Judged>>) -> Self {
+        let now = Instant::now();
+        Self { parcels, born: now, pause: FIRST_PAUSE, not_before: now, attempt: 1 }
+    }
+
+    /// Per lane the offset to read next once this batch is delivered.
+    pub(super) fn positions(&self) -> Vec<(Lane, i64)> {
+        let mut next: BTreeMap<&Lane, i64> = BTreeMap::new();
+        for parcel in &self.parcels {
+            let origin = &parcel.receipt.origin;
+            let position = next.entry(&origin.lane).or_insert(origin.offset + 1);
+            *position = (*position).max(origin.offset + 1);
+        }
+        next.into_iter().map(|(lane, position)| (lane.clone(), position)).collect()
+    }
+
+    /// Drops what is no longer ours. True if anything is left.
+    pub(super) fn keep_current(&mut self, ledger: &Ledger) -> bool {
+        self.parcels.retain(|parcel| ledger.is_current(&parcel.receipt));
+        !self.parcels.is_empty()
+    }
+
+    /// Puts the next attempt off. False when patience is at its end.
+    pub(super) fn put_off(&mut self) -> bool {
+        self.attempt += 1;
+        self.not_before = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.born.elapsed() < PATIENCE
+    }
+
+    /// Turns refused records into dead letters, to be tried at once.
+    ///
+    /// # Errors
+    /// When a refused record is a dead letter already: then it has nowhere to go.
+    pub(super) fn bury(&mut self, refused: Vec<(usize, Fault)>) -> Result<(), String> {
+        for (index, fault) in refused {
+            let Some(parcel) = self.parcels.get_mut(index) else { continue };
+            let record = parcel.body.record().clone();
+            if let Judged::Dead { .. } = parcel.body {
+                return Err(format!("{}: the dead-letter route refused it: {fault}", record.origin));
+            }
+            parcel.body = Judged::Dead { record, fault, attempt: self.attempt };
+        }
+        self.attempt += 1;
+        self.not_before = Instant::now();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Class, Origin, Permits, Receipt, Record, Stage};
+
+    fn parcel(partition: i32, offset: i64) -> Parcel<Judged> {
+        let origin = Origin { lane: Lane { topic: "t".into(), partition }, offset };
+        let record =
+            Record { origin: origin.clone(), key: None, value: None, timestamp_ms: None, headers: Vec::new(), defect: None };
+        Parcel {
+            body: Judged::Tombstone { record },
+            receipt: Receipt { origin, epoch: 1, permits: Permits::default() },
+        }
+    }
+
+    #[test]
+    fn positions_are_one_past_the_last_of_each_lane() {
+        let batch = Batch::new(vec![parcel(1, 4), parcel(0, 8), parcel(1, 6)]);
+        let positions: Vec<(i32, i64)> = batch.positions().into_iter().map(|(lane, n)| (lane.partition, n)).collect();
+        assert_eq!(positions, [(0, 9), (1, 7)]);
+    }
+
+    #[test]
+    fn a_refused_record_is_buried_once_and_then_has_nowhere_to_go() {
+        let mut batch = Batch::new(vec![parcel(0, 1), parcel(0, 2)]);
+        let fault = Fault::new(Stage::Deliver, Class::OutputTooLarge, "too large");
+        batch.bury(vec![(1, fault.clone())]).unwrap();
+        assert!(matches!(batch.parcels[0].body, Judged::Tombstone { .. }));
+        assert!(matches!(batch.parcels[1].body, Judged::Dead { .. }));
+        assert!(batch.bury(vec![(1, fault)]).is_err());
+    }
+}

@@ -1,0 +1,349 @@
+//! Owns the flow: the one loop that reads, starts journeys, commits, answers revocations and drains.
+//!
+//! Invariants: the ledger belongs to this loop alone; at most one delivery step is under way, and the device goes on scoring meanwhile; a
+//! revocation is answered when its lanes are drained or its deadline has come, whichever is first.
+
+use super::batch::Batch;
+use super::journey::Road;
+use super::ledger::Ledger;
+use super::settings::DeliverySettings;
+use crate::corpus::{Fault, Intake, Judged, Lane, Notice, Parcel, Record, Route};
+use crate::sink::{Failure, Sink};
+use crate::source::Source;
+use crate::telemetry::{Board, metrics};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+
+/// How a flow came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The source ended and everything was delivered.
+    Done,
+    /// A stop was asked for and everything open was delivered.
+    Drained,
+}
+
+/// What was delivered, by route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Documents that passed.
+    pub passed: u64,
+    /// Documents for review.
+    pub reviewed: u64,
+    /// Documents that failed.
+    pub failed: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Deletions forwarded.
+    pub tombstones: u64,
+}
+
+impl Summary {
+    fn count(&mut self, judged: &Judged) {
+        match judged {
+            Judged::Document { verdict, .. } => match Route::from(verdict.decision) {
+                Route::Pass => self.passed += 1,
+                Route::Review => self.reviewed += 1,
+                Route::Fail | Route::DeadLetter => self.failed += 1,
+            },
+            Judged::Tombstone { .. } => self.tombstones += 1,
+            Judged::Dead { .. } => self.dead += 1,
+        }
+    }
+
+    /// Records that ended on a route, deletions not counted.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.passed + self.reviewed + self.failed + self.dead
+    }
+}
+
+/// Why a flow stopped before its end. Positions not committed are read again by whoever comes next.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The source or the sink can't go on.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A fault that means a bug or a dead engine.
+    #[error("{0}")]
+    Fault(Fault),
+    /// A journey panicked.
+    #[error("a journey panicked: {0}")]
+    Panic(String),
+    /// The drain deadline passed with documents still open.
+    #[error("{open} documents were still open when the drain deadline passed; they will be read again")]
+    DrainDeadline {
+        /// How many.
+        open: usize,
+    },
+}
+
+struct Revocation {
+    lanes: Vec<Lane>,
+    deadline: Instant,
+    answer: SyncSender<()>,
+}
+
+/// The parts of a running pipeline.
+pub struct Flow {
+    road: Arc<Road>,
+    sink: Arc<Sink>,
+    settings: DeliverySettings,
+    board: Board,
+    tap: Option<mpsc::Sender<Judged>>,
+    ledger: Ledger,
+    journeys: JoinSet<Result<Parcel<Judged>, Fault>>,
+    commits: JoinSet<(Batch, Result<(), Failure>, Duration)>,
+    waiting: Option<Batch>,
+    revocations: Vec<Revocation>,
+    last_commit: Instant,
+    summary: Summary,
+    ended: bool,
+    drain_until: Option<Instant>,
+}
+
+impl Flow {
+    /// A flow that has not started. `tap` receives every judged record after its delivery.
+    #[must_use]
+    pub fn new(
+        road: Arc<Road>,
+        sink: Sink,
+        settings: DeliverySettings,
+        board: Board,
+        tap: Option<mpsc::Sender<Judged>>,
+    ) -> Self {
+        Self {
+            road,
+            sink: Arc::new(sink),
+            settings,
+            board,
+            tap,
+            ledger: Ledger::default(),
+            journeys: JoinSet::new(),
+            commits: JoinSet::new(),
+            waiting: None,
+            revocations: Vec::new(),
+            last_commit: Instant::now(),
+            summary: Summary::default(),
+            ended: false,
+            drain_until: None,
+        }
+    }
+
+    /// Runs until the source ends, a stop is asked for and everything open is delivered, or something stops it.
+    ///
+    /// # Errors
+    /// See [`Stopped`].
+    pub async fn run(
+        mut self,
+        mut intake: Intake,
+        source: &Source,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(Ending, Summary), Stopped> {
+        loop {
+            self.advance();
+            if self.is_finished() {
+                let ending = if self.drain_until.is_some() { Ending::Drained } else { Ending::Done };
+                return Ok((ending, self.summary));
+            }
+            let wake_at = self.wake_at();
+            let accepting = !self.ended && self.drain_until.is_none();
+            tokio::select! {
+                biased;
+                Some(notice) = intake.notices.recv() => self.heed(notice)?,
+                Ok(_) = stop.wait_for(|stop| *stop), if self.drain_until.is_none() => {
+                    source.stop();
+                    self.board.set_draining();
+                    self.drain_until = Some(Instant::now() + Duration::from_millis(self.settings.drain_ms));
+                }
+                Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(done).await?,
+                Some(journey) = self.journeys.join_next(), if !self.journeys.is_empty() => self.arrived(journey)?,
+                parcel = intake.records.recv(), if accepting => match parcel {
+                    Some(parcel) => self.depart(parcel),
+                    None => self.ended = true,
+                },
+                () = tokio::time::sleep_until(wake_at.into()) => {}
+            }
+            let in_flight = intake.allowance.in_flight();
+            metrics::in_flight(in_flight);
+            self.board.set_in_flight(in_flight);
+            if self.drain_until.is_some_and(|deadline| Instant::now() >= deadline) && self.ledger.open_count() > 0 {
+                return Err(Stopped::DrainDeadline { open: self.ledger.open_count() });
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        (self.ended || self.drain_until.is_some())
+            && self.ledger.open_count() == 0
+            && self.waiting.is_none()
+            && self.commits.is_empty()
+    }
+
+    /// Starts a journey, unless the record's lane went away on the way here.
+    fn depart(&mut self, parcel: Parcel<Record>) {
+        if self.ledger.open(&parcel.receipt) {
+            let road = Arc::clone(&self.road);
+            self.journeys.spawn(async move { road.travel(parcel).await });
+        }
+    }
+
+    fn arrived(&mut self, journey: Result<Result<Parcel<Judged>, Fault>, JoinError>) -> Result<(), Stopped> {
+        match journey {
+            Ok(Ok(parcel)) => {
+                self.ledger.finish(parcel);
+                self.board.touch_progress();
+                Ok(())
+            }
+            Ok(Err(fault)) => Err(Stopped::Fault(fault)),
+            Err(error) => Err(Stopped::Panic(error.to_string())),
+        }
+    }
+
+    fn heed(&mut self, notice: Notice) -> Result<(), Stopped> {
+        match notice {
+            Notice::Failed(reason) => Err(Stopped::Unavailable(reason)),
+            Notice::Revoking { lanes, lost, deadline, answer } => {
+                if lost {
+                    self.ledger.close(&lanes);
+                } else {
+                    self.ledger.drain(&lanes);
+                }
+                self.revocations.push(Revocation { lanes, deadline, answer });
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers what can be answered and starts a delivery step if one is due.
+    fn advance(&mut self) {
+        let now = Instant::now();
+        if let Some(batch) = &mut self.waiting
+            && !batch.keep_current(&self.ledger)
+        {
+            self.waiting = None;
+        }
+        let ledger = &mut self.ledger;
+        self.revocations.retain(|revocation| {
+            if !ledger.is_drained(&revocation.lanes) && now < revocation.deadline {
+                return true;
+            }
+            ledger.close(&revocation.lanes);
+            // The source may have stopped waiting a moment ago; the lanes are closed all the same.
+            let _ = revocation.answer.try_send(());
+            false
+        });
+        if !self.commits.is_empty() {
+            return;
+        }
+        if self.waiting.is_none() && self.is_due(now) {
+            let parcels = self.ledger.take_ready(self.settings.max_batch_documents);
+            self.waiting = (!parcels.is_empty()).then(|| Batch::new(parcels));
+        }
+        if let Some(batch) = self.waiting.take_if(|batch| now >= batch.not_before) {
+            self.start(batch);
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.ledger.ready() > 0
+            && (now >= self.last_commit + Duration::from_millis(self.settings.commit_interval_ms)
+                || self.ledger.ready() >= self.settings.max_batch_documents
+                || !self.revocations.is_empty()
+                || self.ended
+                || self.drain_until.is_some())
+    }
+
+    fn start(&mut self, batch: Batch) {
+        let sink = Arc::clone(&self.sink);
+        self.commits.spawn_blocking(move || {
+            let started = Instant::now();
+            let result = sink.deliver(&batch.parcels, &batch.positions());
+            (batch, result, started.elapsed())
+        });
+    }
+
+    async fn committed(
+        &mut self,
+        done: Result<(Batch, Result<(), Failure>, Duration), JoinError>,
+    ) -> Result<(), Stopped> {
+        let (mut batch, result, took) = done.map_err(|error| Stopped::Panic(error.to_string()))?;
+        match result {
+            Ok(()) => {
+                metrics::committed(batch.parcels.len(), took.as_secs_f64());
+                self.board.committed();
+                self.last_commit = Instant::now();
+                for parcel in batch.parcels {
+                    self.settle(parcel).await;
+                }
+            }
+            Err(Failure::Refused(refused)) => {
+                metrics::commit_aborted(true);
+                for (index, fault) in &refused {
+                    tracing::warn!(index, %fault, "an output was refused and becomes a dead letter");
+                }
+                batch.bury(refused).map_err(Stopped::Unavailable)?;
+                self.waiting = Some(batch);
+            }
+            Err(Failure::Retry(reason)) => {
+                let again = batch.put_off();
+                metrics::commit_aborted(again);
+                tracing::warn!(reason, documents = batch.parcels.len(), "a commit was aborted");
+                if !again {
+                    return Err(Stopped::Unavailable(format!("delivery failed for minutes: {reason}")));
+                }
+                self.waiting = Some(batch);
+            }
+            Err(Failure::Stop(reason)) => {
+                metrics::commit_aborted(false);
+                return Err(Stopped::Unavailable(reason));
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, parcel: Parcel<Judged>) {
+        self.ledger.settle(&parcel.receipt);
+        self.summary.count(&parcel.body);
+        match &parcel.body {
+            Judged::Document { verdict, .. } => self.count(Route::from(verdict.decision)),
+            Judged::Tombstone { .. } => {
+                metrics::tombstone_forwarded();
+                self.board.tombstone_forwarded();
+            }
+            Judged::Dead { fault, .. } => {
+                metrics::dead_lettered(fault);
+                self.count(Route::DeadLetter);
+            }
+        }
+        if let Some(tap) = &self.tap {
+            // A tap that was dropped has seen enough.
+            let _ = tap.send(parcel.body).await;
+        }
+    }
+
+    fn count(&self, route: Route) {
+        metrics::delivered(route);
+        self.board.delivered(route);
+    }
+
+    /// When to look up though nothing has happened.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let mut at = now + Duration::from_secs(1);
+        if self.commits.is_empty() {
+            if let Some(batch) = &self.waiting {
+                at = at.min(batch.not_before);
+            } else if self.ledger.ready() > 0 {
+                at = at.min(self.last_commit + Duration::from_millis(self.settings.commit_interval_ms));
+            }
+        }
+        if let Some(deadline) = self.drain_until {
+            at = at.min(deadline);
+        }
+        self.revocations.iter().map(|revocation| revocation.deadline).fold(at, Instant::min)
+    }
+}

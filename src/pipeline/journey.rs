@@ -1,0 +1,94 @@
+//! Owns the journey: one document from record to verdict, in one async function.
+//!
+//! Invariants: a journey ends judged (a verdict, a deletion, a dead letter) or with a fault that stops the process; nothing is logged and
+//! dropped. Cancel safe: a dropped journey leaves its record unread.
+
+use super::disposition::{Disposition, disposition};
+use crate::corpus::{Class, Document, Fault, Judged, Parcel, Record, Signals, Stage, Verdict};
+use crate::decode::Decoder;
+use crate::judge::Judge;
+use crate::scorer::Scorer;
+use crate::signals::TextSignals;
+use crate::telemetry::metrics;
+use std::time::{Duration, Instant};
+
+/// What every journey shares.
+pub struct Road {
+    /// Bytes to documents.
+    pub decoder: Decoder,
+    /// Cheap signals, computed first.
+    pub text: Vec<TextSignals>,
+    /// Model signals.
+    pub scorers: Vec<Scorer>,
+    /// Signals to verdicts.
+    pub judge: Judge,
+}
+
+impl Road {
+    /// The whole journey.
+    ///
+    /// # Errors
+    /// Only a fault that must stop the process.
+    pub(crate) async fn travel(&self, parcel: Parcel<Record>) -> Result<Parcel<Judged>, Fault> {
+        let started = Instant::now();
+        let Parcel { body: record, receipt } = parcel;
+        let body = self.judged(record).await?;
+        metrics::journey(started.elapsed().as_secs_f64());
+        Ok(Parcel { body, receipt })
+    }
+
+    async fn judged(&self, record: Record) -> Result<Judged, Fault> {
+        if record.value.is_none() {
+            return Ok(tombstone(record));
+        }
+        let document = match self.decoder.decode(&record) {
+            Ok(document) => document,
+            Err(fault) => return dead(record, fault, 1),
+        };
+        let mut attempt = 1;
+        loop {
+            match self.measure(&document).await {
+                Ok((signals, verdict)) => return Ok(Judged::Document { record, document, signals, verdict }),
+                Err(fault) if disposition(&fault, attempt) == Disposition::Retry => {
+                    tokio::time::sleep(Duration::from_millis(100 << attempt.min(5))).await;
+                    attempt += 1;
+                }
+                Err(fault) => return dead(record, fault, attempt),
+            }
+        }
+    }
+
+    async fn measure(&self, document: &Document) -> Result<(Signals, Verdict), Fault> {
+        let mut signals = Signals::new();
+        if let Some(language) = &document.language {
+            signals.text("language", language.clone());
+        }
+        for text in &self.text {
+            text.measure(document, &mut signals);
+        }
+        for scorer in &self.scorers {
+            signals.extend(scorer.score(document).await?);
+        }
+        let verdict = self.judge.judge(document, &signals);
+        Ok((signals, verdict))
+    }
+}
+
+/// A null value: a deletion where it has a key, a dead letter where it deletes nothing.
+fn tombstone(record: Record) -> Judged {
+    let fault = if record.defect.is_some() {
+        Fault::new(Stage::Read, Class::HeaderName, record.defect.clone().unwrap_or_default())
+    } else if record.key.is_none() {
+        Fault::new(Stage::Decode, Class::TombstoneWithoutKey, "null value without a key: a deletion of nothing")
+    } else {
+        return Judged::Tombstone { record };
+    };
+    Judged::Dead { record, fault, attempt: 1 }
+}
+
+fn dead(record: Record, fault: Fault, attempt: u32) -> Result<Judged, Fault> {
+    match disposition(&fault, attempt) {
+        Disposition::DeadLetter => Ok(Judged::Dead { record, fault, attempt }),
+        Disposition::Retry | Disposition::Stop => Err(fault),
+    }
+}

@@ -1,0 +1,256 @@
+//! Owns the ledger: what is open on each lane, and the release of verdicts in the order of reading.
+//!
+//! Invariants: a verdict is released only when everything read before it on its lane was released; a receipt of an epoch that has
+//! ended settles nothing; closing a lane forgets everything of it at once. Pure: no clock, no I/O.
+
+use crate::corpus::{Judged, Lane, Parcel, Receipt};
+use std::collections::{HashMap, VecDeque};
+
+#[derive(Debug)]
+enum Entry {
+    Open(i64),
+    Done(Box<Parcel<Judged>>),
+}
+
+impl Entry {
+    fn offset(&self) -> i64 {
+        match self {
+            Self::Open(offset) => *offset,
+            Self::Done(parcel) => parcel.receipt.origin.offset,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    epoch: u64,
+    /// Nothing more is opened on a lane that is being revoked.
+    draining: bool,
+    /// Ended: receipts up to this epoch settle nothing.
+    closed: bool,
+    entries: VecDeque<Entry>,
+    /// The last offset opened in this epoch: a record that comes twice is opened once.
+    last: Option<i64>,
+    /// Released but not yet settled.
+    released: usize,
+}
+
+/// The books of all lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pages: HashMap<Lane, Page>,
+    ready: VecDeque<Parcel<Judged>>,
+    open: usize,
+}
+
+impl Ledger {
+    /// Enters a record that was read; offsets of one lane must rise. False when its epoch has ended or its lane is draining: then the record is to be dropped.
+    pub(crate) fn open(&mut self, receipt: &Receipt) -> bool {
+        let page = self.pages.entry(receipt.origin.lane.clone()).or_default();
+        if receipt.epoch > page.epoch {
+            // A new assignment of the lane. What the old one left behind was closed, or is void now.
+            self.open = self.open.saturating_sub(page.entries.len() + page.released);
+            *page = Page { epoch: receipt.epoch, ..Page::default() };
+        }
+        if receipt.epoch < page.epoch || page.closed || page.draining {
+            return false;
+        }
+        if page.last.is_some_and(|last| last >= receipt.origin.offset) {
+            return false;
+        }
+        page.last = Some(receipt.origin.offset);
+        page.entries.push_back(Entry::Open(receipt.origin.offset));
+        self.open += 1;
+        true
+    }
+
+    /// Enters the verdict of an open record. A verdict of an ended epoch is dropped.
+    pub(crate) fn finish(&mut self, parcel: Parcel<Judged>) {
+        let Some(page) = self.pages.get_mut(&parcel.receipt.origin.lane) else { return };
+        if page.closed || page.epoch != parcel.receipt.epoch {
+            return;
+        }
+        let offset = parcel.receipt.origin.offset;
+        let Ok(index) = page.entries.binary_search_by_key(&offset, Entry::offset) else { return };
+        page.entries[index] = Entry::Done(Box::new(parcel));
+        while let Some(Entry::Done(_)) = page.entries.front() {
+            if let Some(Entry::Done(parcel)) = page.entries.pop_front() {
+                page.released += 1;
+                self.ready.push_back(*parcel);
+            }
+        }
+    }
+
+    /// Takes at most `most` released verdicts that are still ours, in order per lane.
+    pub(crate) fn take_ready(&mut self, most: usize) -> Vec<Parcel<Judged>> {
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let Some(parcel) = self.ready.pop_front() else { break };
+            if self.is_current(&parcel.receipt) {
+                taken.push(parcel);
+            }
+        }
+        taken
+    }
+
+    /// How many verdicts wait to be taken (some may have gone stale).
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Whether a receipt still settles something.
+    pub(crate) fn is_current(&self, receipt: &Receipt) -> bool {
+        self.pages.get(&receipt.origin.lane).is_some_and(|page| !page.closed && page.epoch == receipt.epoch)
+    }
+
+    /// A taken verdict was delivered.
+    pub(crate) fn settle(&mut self, receipt: &Receipt) {
+        if let Some(page) = self.pages.get_mut(&receipt.origin.lane)
+            && !page.closed
+            && page.epoch == receipt.epoch
+        {
+            page.released = page.released.saturating_sub(1);
+            self.open = self.open.saturating_sub(1);
+        }
+    }
+
+    /// Opens nothing more on these lanes.
+    pub(crate) fn drain(&mut self, lanes: &[Lane]) {
+        for lane in lanes {
+            if let Some(page) = self.pages.get_mut(lane) {
+                page.draining = true;
+            }
+        }
+    }
+
+    /// Whether nothing is open on these lanes.
+    pub(crate) fn is_drained(&self, lanes: &[Lane]) -> bool {
+        lanes.iter().filter_map(|lane| self.pages.get(lane)).all(|page| {
+            page.closed || (page.entries.is_empty() && page.released == 0)
+        })
+    }
+
+    /// Forgets these lanes: what is open on them stays unread.
+    pub(crate) fn close(&mut self, lanes: &[Lane]) {
+        for lane in lanes {
+            if let Some(page) = self.pages.get_mut(lane)
+                && !page.closed
+            {
+                self.open = self.open.saturating_sub(page.entries.len() + page.released);
+                *page = Page { epoch: page.epoch, closed: true, ..Page::default() };
+            }
+        }
+    }
+
+    /// Records read and not yet settled.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Origin, Permits, Record};
+    use proptest::prelude::*;
+
+    fn lane(partition: i32) -> Lane {
+        Lane { topic: "t".into(), partition }
+    }
+
+    fn receipt(partition: i32, offset: i64, epoch: u64) -> Receipt {
+        Receipt { origin: Origin { lane: lane(partition), offset }, epoch, permits: Permits::default() }
+    }
+
+    fn verdict(partition: i32, offset: i64, epoch: u64) -> Parcel<Judged> {
+        let receipt = receipt(partition, offset, epoch);
+        let record = Record {
+            origin: receipt.origin.clone(),
+            key: None,
+            value: None,
+            timestamp_ms: None,
+            headers: Vec::new(),
+            defect: None,
+        };
+        Parcel { body: Judged::Tombstone { record }, receipt }
+    }
+
+    #[test]
+    fn nothing_is_released_past_a_gap() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.open(&receipt(0, 5, 1)) && ledger.open(&receipt(0, 9, 1)));
+        ledger.finish(verdict(0, 9, 1));
+        assert!(ledger.take_ready(10).is_empty());
+        ledger.finish(verdict(0, 5, 1));
+        let offsets: Vec<i64> = ledger.take_ready(10).iter().map(|p| p.receipt.origin.offset).collect();
+        assert_eq!(offsets, [5, 9]);
+        assert_eq!(ledger.open_count(), 2, "released is not settled");
+    }
+
+    #[test]
+    fn a_verdict_of_an_ended_epoch_settles_nothing() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.open(&receipt(0, 1, 1)));
+        ledger.close(&[lane(0)]);
+        ledger.finish(verdict(0, 1, 1));
+        assert!(ledger.take_ready(10).is_empty());
+        assert!(!ledger.open(&receipt(0, 2, 1)), "the epoch has ended");
+        assert!(ledger.open(&receipt(0, 1, 2)), "a new assignment reads it again");
+        assert_eq!(ledger.open_count(), 1);
+    }
+
+    #[test]
+    fn a_verdict_taken_before_the_lane_was_lost_is_not_current_after() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.open(&receipt(0, 1, 1)));
+        ledger.finish(verdict(0, 1, 1));
+        let taken = ledger.take_ready(1);
+        ledger.close(&[lane(0)]);
+        assert!(!ledger.is_current(&taken[0].receipt));
+        ledger.settle(&taken[0].receipt);
+        assert_eq!(ledger.open_count(), 0);
+    }
+
+    #[test]
+    fn a_draining_lane_opens_nothing_and_is_drained_once_settled() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.open(&receipt(0, 1, 1)));
+        ledger.drain(&[lane(0)]);
+        assert!(!ledger.open(&receipt(0, 2, 1)));
+        ledger.finish(verdict(0, 1, 1));
+        let taken = ledger.take_ready(1);
+        assert!(!ledger.is_drained(&[lane(0)]));
+        ledger.settle(&taken[0].receipt);
+        assert!(ledger.is_drained(&[lane(0)]));
+    }
+
+    proptest! {
+        /// Whatever the order in which journeys finish, each lane's verdicts come out once each and in the order of reading.
+        #[test]
+        fn order_is_kept_and_nothing_is_lost(order in Just((0..60_usize).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut ledger = Ledger::default();
+            for n in 0..60_i64 {
+                prop_assert!(ledger.open(&receipt((n % 3) as i32, n * 2, 1)));
+            }
+            let mut seen: HashMap<i32, Vec<i64>> = HashMap::new();
+            for n in order {
+                ledger.finish(verdict((n % 3) as i32, n as i64 * 2, 1));
+                for parcel in ledger.take_ready(7) {
+                    let origin = &parcel.receipt.origin;
+                    seen.entry(origin.lane.partition).or_default().push(origin.offset);
+                    ledger.settle(&parcel.receipt);
+                }
+            }
+            for parcel in ledger.take_ready(usize::MAX) {
+                let origin = &parcel.receipt.origin;
+                seen.entry(origin.lane.partition).or_default().push(origin.offset);
+                ledger.settle(&parcel.receipt);
+            }
+            prop_assert_eq!(ledger.open_count(), 0);
+            for (partition, offsets) in seen {
+                let expected: Vec<i64> = (0..60_i64).filter(|n| (n % 3) as i32 == partition).map(|n| n * 2).collect();
+                prop_assert_eq!(offsets, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Owns the settings of delivery: the guarantee, the pace of commits, and the bounds on what is in flight.
+
+use serde::{Deserialize, Serialize};
+
+/// What delivery promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// Every record's outcome is visible exactly once to a read-committed reader.
+    ExactlyOnce,
+    /// Every record's outcome is visible at least once.
+    AtLeastOnce,
+}
+
+/// `[delivery]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// Unset means exactly-once from Kafka to Kafka, at-least-once otherwise.
+    pub guarantee: Option<Guarantee>,
+    /// Longest time a finished verdict waits for its commit, in milliseconds.
+    pub commit_interval_ms: u64,
+    /// Most documents in one commit.
+    pub max_batch_documents: usize,
+    /// This worker's slot on this machine; unset means the lowest free one under `cache.path`.
+    pub instance: Option<u32>,
+    /// Longest time to finish what is open after a stop signal, in milliseconds.
+    pub drain_ms: u64,
+    /// Longest time to finish what is open on revoked partitions, in milliseconds. Keep it below the group's rebalance timeout.
+    pub revoke_ms: u64,
+    /// Most documents between reading and delivery.
+    pub max_documents: usize,
+    /// Most bytes of records between reading and delivery; a larger record passes alone.
+    pub max_in_flight_bytes: usize,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            guarantee: None,
+            commit_interval_ms: 1_000,
+            max_batch_documents: 10_000,
+            instance: None,
+            drain_ms: 30_000,
+            revoke_ms: 20_000,
+            max_documents: 4_096,
+            max_in_flight_bytes: 268_435_456,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Owns what can go wrong before and while documents are scored, as facts.
+
+use crate::corpus::{Class, Fault, Stage};
+use crate::{engine, tokenize};
+
+/// Why a scorer can't be built, or a document can't be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A signal's settings contradict themselves or the model.
+    #[error("signals.{name}.{key}: {why}")]
+    Settings {
+        /// The signal's name.
+        name: String,
+        /// The key at fault.
+        key: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Tokenizer and model don't belong together.
+    #[error("models.{name}: {why}: tokenizer and model don't belong together")]
+    Mismatch {
+        /// The model's name.
+        name: String,
+        /// What differs.
+        why: String,
+    },
+    /// The model's masked-LM head talks nonsense.
+    #[error(
+        "models.{name}: the masked-LM head fails the health check: {why}; check the export (a head that was not exported or \
+         not trained looks like this), or set head_check = \"warn\", as for a model that does not read English"
+    )]
+    Unhealthy {
+        /// The model's name.
+        name: String,
+        /// What was measured.
+        why: String,
+    },
+    /// The tokenizer can't be loaded, or refused a text.
+    #[error(transparent)]
+    Tokenize(#[from] tokenize::Error),
+    /// The engine can't be loaded, or failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A task of ours panicked.
+    #[error("a task of the scorer ended early: {why}")]
+    Task {
+        /// What the runtime said.
+        why: String,
+    },
+}
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Task { why: error.to_string() }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Tokenize(error) => error.into(),
+            Error::Engine(error) => error.into(),
+            Error::Settings { .. } | Error::Mismatch { .. } | Error::Unhealthy { .. } | Error::Task { .. } => {
+                Self::new(Stage::Score, Class::Bug, error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+"""The referee: a Kafka client that isn't ours (confluent-kafka), spoken to in JSON lines.
+
+Owns: making topics, producing the numbered input, and saying what a reader at read_committed or read_uncommitted sees.
+Each request is one JSON object on a line of standard input with a "do" key; each answer is one JSON object on a line.
+It knows nothing of tamis but its headers.
+"""
+
+import json
+import random
+import sys
+import time
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+
+GOOD = """the committee met on tuesday to discuss the annual budget
+a letter arrived from my sister in the north
+please send the completed form to the office by friday
+she opened the window and looked out over the quiet garden
+the river was high after three days of rain
+you can find more information about this program on our website
+he had never seen such a large house before
+water is made of hydrogen and oxygen
+the council will publish its report in the spring
+they walked slowly back along the road to the village""".splitlines()
+BAD = """xq zzv kkj wpt qqo lld
+garden the looked window over and out opened she quiet the
+%% $$ ## @@ !! ^^ && **
+teh rpeort wlil b3 pulbihsed n1 hte sprnig
+buy buy buy cheap cheap now now now click click""".splitlines()
+
+
+def admin(r):
+    return AdminClient({"bootstrap.servers": r["brokers"]})
+
+
+def create(r):
+    client = admin(r)
+    topics = [NewTopic(t["name"], num_partitions=t["partitions"], replication_factor=1, config=t.get("config", {})) for t in r["topics"]]
+    for name, future in client.create_topics(topics, operation_timeout=30).items():
+        future.result()
+    return {"created": len(topics)}
+
+
+def document(number, rng):
+    """One numbered value; a few of each kind of trouble among ordinary sentences."""
+    kind = number % 50
+    if kind == 7:
+        return b'{"id": "%d", "text": ' % number  # not JSON
+    if kind == 17:
+        return b"\xff\xfe not utf-8 %d" % number
+    if kind == 27:
+        return json.dumps({"id": str(number)}).encode()  # no text
+    if kind == 37:
+        return json.dumps({"id": str(number), "text": ""}).encode()  # nothing to score
+    words = rng.choice(GOOD if rng.random() < 0.6 else BAD)
+    return json.dumps({"id": str(number), "text": f"{words} {rng.randint(1, 400)}"}).encode()
+
+
+def produce(r):
+    """Produces `count` numbered documents, spread over the partitions at random, keyed by number."""
+    rng = random.Random(r.get("seed", 1))
+    producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "acks": "all"})
+    failed = []
+    for number in range(r["first"], r["first"] + r["count"]):
+        while True:
+            try:
+                producer.produce(
+                    r["topic"],
+                    value=document(number, rng),
+                    key=b"k%d" % number,
+                    partition=rng.randrange(r["partitions"]),
+                    timestamp=1_700_000_000_000 + number,
+                    headers=[("origin", b"referee"), ("number", b"%d" % number)],
+                    on_delivery=lambda e, m: failed.append(str(e)) if e else None,
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    producer.flush(60)
+    return {"failed": failed}
+
+
+def put(r):
+    """Produces the given records exactly; bytes travel as hex."""
+    producer = Producer({"bootstrap.servers": r["brokers"], "message.max.bytes": 100_000_000})
+    failed = []
+    for rec in r["records"]:
+        unhex = lambda s: None if s is None else bytes.fromhex(s)
+        producer.produce(
+            r["topic"],
+            value=unhex(rec.get("value")),
+            key=unhex(rec.get("key")),
+            partition=rec.get("partition", 0),
+            timestamp=rec.get("timestamp", 0),
+            headers=[(n, unhex(v)) for n, v in rec.get("headers", [])],
+            on_delivery=lambda e, m: failed.append(str(e)) if e else None,
+        )
+    producer.flush(60)
+    return {"failed": failed}
+
+
+def partitions(client, topics):
+    found = client.list_topics(timeout=20).topics
+    return [TopicPartition(t, p) for t in topics for p in found[t].partitions]
+
+
+def ends(client, tps, isolation):
+    wanted = {tp: OffsetSpec.latest() for tp in tps}
+    return {
+        (tp.topic, tp.partition): future.result().offset
+        for tp, future in client.list_offsets(wanted, isolation_level=isolation, request_timeout=20).items()
+    }
+
+
+def reader(r, level):
+    return Consumer(
+        {
+            "bootstrap.servers": r["brokers"],
+            "group.id": f"referee-{random.random()}",
+            "isolation.level": level,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": 50_000_000,
+        }
+    )
+
+
+def read(consumer, assignment, seconds=60):
+    """Everything from the given positions to the end of each partition, as the consumer's isolation level shows it."""
+    consumer.assign(assignment)
+    open_ends = {(tp.topic, tp.partition) for tp in assignment}
+    messages, deadline = [], time.time() + seconds
+    while open_ends and time.time() < deadline:
+        for m in consumer.consume(500, 0.5):
+            if m.error():
+                if m.error().name() == "_PARTITION_EOF":
+                    open_ends.discard((m.topic(), m.partition()))
+                    continue
+                raise KafkaException(m.error())
+            messages.append(m)
+    consumer.close()
+    if open_ends:
+        raise RuntimeError(f"no end of {sorted(open_ends)} after {seconds} s")
+    return messages
+
+
+def header(m, name):
+    values = [v for n, v in (m.headers() or []) if n == name]
+    return None if not values or values[-1] is None else values[-1].decode()
+
+
+def uncommitted(r):
+    """Records that are in the log but not yet decided: beyond the last stable offset. Says which source partition each came from."""
+    client = admin(r)
+    tps = partitions(client, r["topics"])
+    stable, high = ends(client, tps, IsolationLevel.READ_COMMITTED), ends(client, tps, IsolationLevel.READ_UNCOMMITTED)
+    dangling = [TopicPartition(t, p, stable[(t, p)]) for (t, p) in stable if high[(t, p)] > stable[(t, p)]]
+    if not dangling:
+        return {"records": 0, "sources": []}
+    messages = read(reader(r, "read_uncommitted"), dangling, 10)
+    return {"records": len(messages), "sources": sorted({header(m, "tamis-source").split("/")[1] for m in messages})}
+
+
+def verify(r):
+    """Compares what a read_committed reader sees on the outputs with the input: loss, duplicates, changes, order, reasons."""
+    client = admin(r)
+    outputs = r["outputs"]  # {"pass": topic, ...}
+    whole = lambda topics: [TopicPartition(tp.topic, tp.partition, 0) for tp in partitions(client, topics)]
+    source = {}
+    for m in read(reader(r, "read_committed"), whole([r["input"]])):
+        source[f"{m.topic()}/{m.partition()}/{m.offset()}"] = m
+    seen, problems, routes, last = {}, [], {}, {}
+    topic_route = {t: name for name, t in outputs.items()}
+    for m in read(reader(r, "read_committed"), whole(sorted(set(outputs.values())))):
+        where, route = header(m, "tamis-source"), topic_route[m.topic()]
+        routes[route] = routes.get(route, 0) + 1
+        original = source.get(where)
+        if original is None:
+            problems.append(f"{where}: not in the input")
+            continue
+        if where in seen:
+            problems.append(f"{where}: twice, on {seen[where]} and {route}")
+        seen[where] = route
+        if (m.value(), m.key(), m.timestamp()[1]) != (original.value(), original.key(), original.timestamp()[1]):
+            problems.append(f"{where}: key, value or timestamp changed")
+        if (m.headers() or [])[: len(original.headers() or [])] != (original.headers() or []):
+            problems.append(f"{where}: headers changed")
+        if header(m, "tamis-verdict") != {"dead": "dead-letter"}.get(route, route):
+            problems.append(f"{where}: verdict {header(m, 'tamis-verdict')} on route {route}")
+        if route == "dead" and not json.loads(header(m, "tamis-error"))["message"]:
+            problems.append(f"{where}: a dead letter without a reason")
+        if route in ("fail", "review") and not json.loads(header(m, "tamis-reasons")):
+            problems.append(f"{where}: {route} without a reason")
+        offset = int(where.rsplit("/", 1)[1])
+        lane = (m.topic(), m.partition(), where.rsplit("/", 1)[0])
+        if last.get(lane, -1) >= offset:
+            problems.append(f"{where}: out of order")
+        last[lane] = offset
+    lost = [where for where in source if where not in seen]
+    return {
+        "input": len(source),
+        "output": sum(routes.values()),
+        "routes": routes,
+        "lost": len(lost),
+        "first_lost": lost[:5],
+        "problems": len(problems),
+        "first_problems": problems[:10],
+    }
+
+
+def count(r):
+    """How many records a read_committed reader sees on the topics, control records not counted."""
+    client = admin(r)
+    whole = [TopicPartition(tp.topic, tp.partition, 0) for tp in partitions(client, r["topics"])]
+    return {"records": len(read(reader(r, "read_committed"), whole))}
+
+
+def dump(r):
+    """Every record of the topics at read_committed, bytes as hex."""
+    client = admin(r)
+    hexed = lambda b: None if b is None else b.hex()
+    rows = []
+    for m in read(reader(r, "read_committed"), [TopicPartition(tp.topic, tp.partition, 0) for tp in partitions(client, r["topics"])]):
+        rows.append(
+            {
+                "topic": m.topic(),
+                "partition": m.partition(),
+                "offset": m.offset(),
+                "key": hexed(m.key()),
+                "value": hexed(m.value()),
+                "timestamp": m.timestamp()[1],
+                "headers": [[n, hexed(v)] for n, v in (m.headers() or [])],
+            }
+        )
+    return {"records": rows}
+
+
+def committed(r):
+    """Committed offset minus end offset over the input's partitions: the group's lag."""
+    client = admin(r)
+    tps = partitions(client, [r["topic"]])
+    consumer = Consumer({"bootstrap.servers": r["brokers"], "group.id": r["group"], "enable.auto.commit": False})
+    offsets = consumer.committed([TopicPartition(tp.topic, tp.partition) for tp in tps], timeout=20)
+    consumer.close()
+    high = ends(client, tps, IsolationLevel.READ_COMMITTED)
+    lag = sum(high[(o.topic, o.partition)] - max(o.offset, 0) for o in offsets)
+    return {"lag": lag, "offsets": {str(o.partition): o.offset for o in offsets}}
+
+
+DEEDS = {f.__name__: f for f in (create, produce, put, uncommitted, verify, count, dump, committed)}
+
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        answer = DEEDS[request["do"]](request)
+    except Exception as error:  # the other side decides what an error means
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)

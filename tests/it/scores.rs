@@ -1,0 +1,269 @@
+//! Scores against an independent brute force (tools/reference/pll.py), and what must not change them: batches, order, padding,
+//! literal special tokens, length. On tiny random models, through ONNX Runtime.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tamis::cache::Cache;
+use tamis::corpus::{Document, SignalValue, Signals};
+use tamis::engine::{self, HeadCheck};
+use tamis::scorer::{Masking, Model, Scorer, Settings};
+use tokio::task::JoinSet;
+
+/// Nats a token.
+const TOLERANCE: f64 = 1e-4;
+const MODELS: [&str; 3] = ["tiny-bert-wordpiece", "tiny-unigram-mask-piece", "tiny-bpe"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures/models").join(name)
+}
+
+async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
+    let settings = engine::Settings {
+        path: fixture(name),
+        device: engine::Device::Cpu,
+        head_check: HeadCheck::Warn,
+        threads: 1,
+        budget_tokens,
+    };
+    Arc::new(Model::load("tiny", &settings).await.unwrap())
+}
+
+fn scorer(model: &Arc<Model>, masking: Masking, window_tokens: usize, cache: Cache) -> Arc<Scorer> {
+    let settings = Settings { masking, window_tokens, ..Settings::default() };
+    Arc::new(Scorer::build("pll", &settings, Arc::clone(model), cache).unwrap())
+}
+
+fn document(text: &str) -> Document {
+    Document { id: None, text: text.to_owned(), language: None, source: None }
+}
+
+fn number(signals: &Signals, name: &str) -> Option<f64> {
+    signals.get(name).and_then(SignalValue::as_number)
+}
+
+struct Golden {
+    model: String,
+    text: String,
+    masking: Masking,
+    window_tokens: usize,
+    windows: Vec<(Vec<u32>, Vec<f64>)>,
+    nll_token: Option<f64>,
+}
+
+fn goldens() -> Vec<Golden> {
+    let bytes = std::fs::read(root().join("tests/goldens/pll.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&bytes).unwrap();
+    let window = |window: &Value| {
+        let ids = serde_json::from_value(window["ids"].clone()).unwrap();
+        (ids, serde_json::from_value(window["nll"].clone()).unwrap())
+    };
+    let golden = |case: &Value| Golden {
+        model: case["model"].as_str().unwrap().to_owned(),
+        text: case["text"].as_str().unwrap().to_owned(),
+        masking: serde_json::from_value(case["masking"].clone()).unwrap(),
+        window_tokens: usize::try_from(case["window_tokens"].as_u64().unwrap()).unwrap(),
+        windows: case["windows"].as_array().unwrap().iter().map(window).collect(),
+        nll_token: case["nll_token"].as_f64(),
+    };
+    assert!(cases.len() > 300);
+    cases.iter().map(golden).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_token_scores_as_the_brute_force_says() {
+    let mut worst: f64 = 0.0;
+    for name in MODELS {
+        let model = model(name, 2048).await;
+        for golden in goldens().into_iter().filter(|golden| golden.model == name) {
+            let scorer = scorer(&model, golden.masking, golden.window_tokens, Cache::disabled());
+            let tokens = scorer.surprisals(&golden.text).await.unwrap();
+            let expected: Vec<(usize, u32, f64)> = golden
+                .windows
+                .iter()
+                .enumerate()
+                .flat_map(|(window, (ids, nll))| ids.iter().zip(nll).map(move |(id, nll)| (window, *id, *nll)))
+                .collect();
+            let places: Vec<(usize, u32)> = tokens.iter().map(|token| (token.window, token.id)).collect();
+            let expected_places: Vec<(usize, u32)> = expected.iter().map(|(window, id, _)| (*window, *id)).collect();
+            assert_eq!(places, expected_places, "{name} {:?}", golden.text);
+            for (token, (_, _, nll)) in tokens.iter().zip(&expected) {
+                worst = worst.max((token.nll - nll).abs());
+                assert!((token.nll - nll).abs() <= TOLERANCE, "{name} {:?}: {token:?} is not {nll}", golden.text);
+            }
+            let signals = scorer.score(&document(&golden.text)).await.unwrap();
+            assert_eq!(number(&signals, "pll.windows"), Some(golden.windows.len() as f64));
+            assert_eq!(number(&signals, "pll.tokens"), Some(expected.len() as f64));
+            match (number(&signals, "pll.nll_token"), golden.nll_token) {
+                (Some(ours), Some(theirs)) => assert!((ours - theirs).abs() <= TOLERANCE),
+                (ours, theirs) => assert_eq!(ours, theirs, "{:?}", golden.text),
+            }
+        }
+    }
+    println!("largest difference: {worst:.1e} nats");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neighbours_order_and_padding_change_nothing() {
+    let texts: Vec<String> = goldens().into_iter().filter(|g| g.model == MODELS[0]).map(|g| g.text).collect();
+    for masking in [Masking::Single, Masking::Strided] {
+        let mut alone = BTreeMap::new();
+        for (budget, reversed) in [(1, false), (300, false), (2048, true), (16_384, false)] {
+            let model = model(MODELS[0], budget).await;
+            let scorer = scorer(&model, masking, 64, Cache::disabled());
+            let mut running = JoinSet::new();
+            let mut order: Vec<String> = texts.clone();
+            if reversed {
+                order.reverse();
+            }
+            let mixed: BTreeMap<String, Signals> = if budget == 1 {
+                let mut scored = BTreeMap::new();
+                for text in order {
+                    scored.insert(text.clone(), scorer.score(&document(&text)).await.unwrap());
+                }
+                scored
+            } else {
+                for text in order {
+                    let scorer = Arc::clone(&scorer);
+                    running.spawn(async move { (text.clone(), scorer.score(&document(&text)).await.unwrap()) });
+                }
+                running.join_all().await.into_iter().collect()
+            };
+            if alone.is_empty() {
+                alone = mixed;
+                continue;
+            }
+            for (text, signals) in &mixed {
+                for (name, value) in signals.iter().filter(|(name, _)| !name.ends_with("pppl")) {
+                    let (ours, theirs) = (value.as_number().unwrap(), number(&alone[text], name).unwrap());
+                    let scale = if name.ends_with("nll_word") { 20.0 } else { 1.0 };
+                    assert!((ours - theirs).abs() <= TOLERANCE * scale, "{name} of {text:?}: {ours} is not {theirs}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_without_tokens_has_counts_and_no_number() {
+    let model = model(MODELS[0], 2048).await;
+    let scorer = scorer(&model, Masking::Single, 128, Cache::disabled());
+    for text in ["", " \n\t "] {
+        let signals = scorer.score(&document(text)).await.unwrap();
+        let names: Vec<&str> = signals.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["pll.tokens", "pll.windows"]);
+        assert_eq!(number(&signals, "pll.tokens"), Some(0.0));
+    }
+    let signals = scorer.score(&document("...")).await.unwrap();
+    assert!(signals.get("pll.nll_word").is_none() && signals.get("pll.nll_token").is_some());
+    let every = scorer.signal_names();
+    let full = scorer.score(&document("the work of the people")).await.unwrap();
+    assert_eq!(full.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), {
+        let mut names: Vec<String> = every.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    });
+}
+
+#[tokio::test]
+async fn the_identity_tells_scores_apart_that_are_not_the_same() {
+    let (bert, bpe) = (model(MODELS[0], 2048).await, model(MODELS[2], 2048).await);
+    let identity =
+        |model: &Arc<Model>, masking, window| scorer(model, masking, window, Cache::disabled()).identity().to_owned();
+    let base = identity(&bert, Masking::Single, 128);
+    assert_eq!(base, identity(&model(MODELS[0], 64).await, Masking::Single, 128), "batches are no part of it");
+    for other in [
+        identity(&bert, Masking::Strided, 128),
+        identity(&bert, Masking::Single, 127),
+        identity(&bpe, Masking::Single, 128),
+    ] {
+        assert_ne!(base, other);
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_does_not_fit_and_a_head_that_talks_nonsense_are_refused() {
+    let tiny = model(MODELS[0], 2048).await;
+    let settings = Settings { window_tokens: 511, ..Settings::default() };
+    let error = Scorer::build("pll", &settings, Arc::clone(&tiny), Cache::disabled()).err().unwrap().to_string();
+    assert!(error.contains("signals.pll.window_tokens") && error.contains("at most 510"), "{error}");
+    let settings =
+        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
+    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    assert!(error.contains("health check") && error.contains("head_check = \"warn\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_device_asked_for_and_absent_is_an_error() {
+    let settings =
+        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cuda(99), ..engine::Settings::default() };
+    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    assert!(error.contains("\"cuda:99\" was asked for"), "{error}");
+}
+
+/// Resident memory of this process, MiB.
+fn resident_mib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_thousand_tokens_are_scored_in_bounded_memory() {
+    let model = model(MODELS[2], 2048).await;
+    let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
+    let sentence = "the work of the people was long, and they had to find water. ";
+    let _ = scorer.score(&document(&sentence.repeat(200))).await.unwrap();
+    let text = sentence.repeat(250_000 / scorer.surprisals(sentence).await.unwrap().len());
+    let (before, start) = (resident_mib(), std::time::Instant::now());
+    let (document, mut peak) = (document(&text), before);
+    let scoring = scorer.score(&document);
+    tokio::pin!(scoring);
+    let signals = loop {
+        tokio::select! {
+            scored = &mut scoring => break scored.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(50)) => peak = peak.max(resident_mib()),
+        }
+    };
+    let tokens = number(&signals, "pll.tokens").unwrap();
+    println!("{tokens} tokens in {:?}, memory {before} to {peak} MiB", start.elapsed());
+    assert!(tokens >= 200_000.0);
+    assert!(peak < before + 150, "memory grew from {before} to {peak} MiB");
+}
+
+#[tokio::test]
+async fn a_second_pass_with_the_cache_runs_no_forward_pass() {
+    let model = model(MODELS[1], 2048).await;
+    let cache = Cache::memory(10_000);
+    let scorer = |masking| scorer(&model, masking, 24, cache.clone());
+    let text = "the work of the people was long. They had to find water! And then? ".repeat(20);
+    let first = scorer(Masking::Strided).score(&document(&text)).await.unwrap();
+    model.close(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(scorer(Masking::Strided).score(&document(&text)).await.unwrap(), first, "bit for bit");
+    let fault = scorer(Masking::Single).score(&document(&text)).await.unwrap_err();
+    assert_eq!(fault.class.as_str(), "engine-gone", "another score is not served by this one's sums");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bundled_model_passes_its_health_check() {
+    let path = root().join("models/tamis-en");
+    if !path.join("model.onnx").exists() {
+        println!("SKIPPED: no models/tamis-en here");
+        return;
+    }
+    let settings = engine::Settings { path, device: engine::Device::Cpu, ..engine::Settings::default() };
+    let model = Arc::new(Model::load("default", &settings).await.unwrap());
+    let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
+    let nll = async |text: &str| number(&scorer.score(&document(text)).await.unwrap(), "pll.nll_token").unwrap();
+    let (good, bad) = (
+        nll("The old man sat down by the fire and began to tell a story.").await,
+        nll("Fire the by old began story a sat tell man down the to and.").await,
+    );
+    assert!(good < bad, "{good} against {bad}");
+}
