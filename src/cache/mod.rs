@@ -18,7 +18,7 @@ mod store;
 mod worker;
 
 pub use settings::{Error as SettingsError, MIN_BYTES, Settings};
-pub use slot::{Error, Slot};
+pub use slot::{Error as SlotError, Slot};
 pub use stats::Stats;
 
 use crate::telemetry::metrics;

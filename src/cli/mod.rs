@@ -6,7 +6,13 @@
 //! Must not know: how a command does its work.
 
 mod args;
+mod demo;
 mod exit;
+mod labels;
+mod main;
+mod report;
+mod score;
 
 pub use args::{Cli, Command, Demo, LogFormat, Override, Run, Score};
 pub use exit::Exit;
+pub use main::main;

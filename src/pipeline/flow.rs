@@ -149,6 +149,7 @@ impl Flow {
                 let ending = if self.drain_until.is_some() { Ending::Drained } else { Ending::Done };
                 return Ok((ending, self.summary));
             }
+            let wake_at = self.wake_at();
             let accepting = !self.ended && self.drain_until.is_none();
             tokio::select! {
                 biased;
@@ -164,7 +165,7 @@ impl Flow {
                     Some(parcel) => self.depart(parcel),
                     None => self.ended = true,
                 },
-                () = tokio::time::sleep_until(self.wake_at().into()) => {}
+                () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             let in_flight = intake.allowance.in_flight();
             metrics::in_flight(in_flight);

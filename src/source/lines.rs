@@ -38,7 +38,7 @@ impl Lines {
     ///
     /// # Errors
     /// An input that can't be opened.
-    pub fn open(input: &Input, outlet: Outlet, max_bytes: usize) -> Result<Self, Error> {
+    pub fn open(input: &Input, outlet: Outlet, max_bytes: u64) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let reader: Box<dyn BufRead + Send> = match input {
             Input::Stdin => Box::new(BufReader::with_capacity(1 << 16, io::stdin())),
@@ -55,10 +55,11 @@ impl Lines {
             Input::Stdin => Arc::from("stdin"),
             Input::File(path) => Arc::from(path.display().to_string()),
         };
+        let keep = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         let heard = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("lines-reader".into())
-            .spawn(move || read(reader, &topic, &outlet, max_bytes, &heard))
+            .spawn(move || read(reader, &topic, &outlet, keep, &heard))
             .map_err(Error::Thread)?;
         Ok(Self { stop })
     }

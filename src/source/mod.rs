@@ -69,7 +69,7 @@ impl Source {
     ///
     /// # Errors
     /// An input that can't be opened.
-    pub fn lines(input: &Input, outlet: Outlet, max_bytes: usize) -> Result<Self, Error> {
+    pub fn lines(input: &Input, outlet: Outlet, max_bytes: u64) -> Result<Self, Error> {
         Ok(Self::Lines(Lines::open(input, outlet, max_bytes)?))
     }
 

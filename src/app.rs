@@ -1,1 +1,0 @@
-//! Composition, drain order and exit codes.

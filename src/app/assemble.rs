@@ -1,0 +1,98 @@
+//! Owns the building of the road: slot, cache, models, scorers, judge.
+
+use super::failure::Failure;
+use crate::cache::{Cache, Slot};
+use crate::cli::Exit;
+use crate::config::{Settings, SignalSettings};
+use crate::decode::Decoder;
+use crate::judge::Judge;
+use crate::pipeline::Road;
+use crate::scorer::{Model, Scorer};
+use crate::signals::TextSignals;
+use crate::sink::Imprint;
+use crate::telemetry::{Board, metrics};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that journeys need, and what must be closed after them.
+pub(super) struct Parts {
+    pub(super) road: Arc<Road>,
+    pub(super) imprint: Imprint,
+    /// Held for life: it names this worker among those of the same machine.
+    pub(super) slot: Slot,
+    cache: Cache,
+    models: BTreeMap<String, Arc<Model>>,
+}
+
+impl Parts {
+    /// Opens the cache, loads and warms the models that signals name, and builds the judge. Takes seconds.
+    pub(super) async fn assemble(settings: &Settings, board: &Board) -> Result<Self, Failure> {
+        let slot = Slot::claim(&settings.cache.path, settings.delivery.instance)?;
+        let (cache_settings, instance) = (settings.cache.clone(), slot.number().to_string());
+        let cache = tokio::task::spawn_blocking(move || Cache::open(&cache_settings, &instance)).await?;
+        let decoder = Decoder::new(&settings.document)?;
+        let mut models: BTreeMap<String, Arc<Model>> = BTreeMap::new();
+        let mut text = Vec::new();
+        let mut scorers = Vec::new();
+        for (name, signal) in &settings.signals {
+            match signal {
+                SignalSettings::Text(_) => text.push(TextSignals::new(name)),
+                SignalSettings::Pll(pll) => {
+                    let model = match models.get(&pll.model) {
+                        Some(model) => Arc::clone(model),
+                        None => load(settings, &pll.model, &mut models).await?,
+                    };
+                    scorers.push(Scorer::build(name, pll, model, cache.clone())?);
+                }
+            }
+        }
+        let judge = Judge::new(&settings.rules, &known(&text, &scorers))?;
+        metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
+        let imprint = Imprint { policy: judge.policy().to_owned(), scorer: identity(&scorers) };
+        board.set_policy(imprint.policy.clone());
+        let provider = models.values().next().map_or("none", |model| model.engine().provider());
+        board.set_model_warm(imprint.scorer.clone(), provider);
+        let road = Arc::new(Road { decoder, text, scorers, judge });
+        Ok(Self { road, imprint, slot, cache, models })
+    }
+
+    /// Joins the engines, then flushes the cache.
+    pub(super) async fn close(self, budget: Duration) {
+        for (name, model) in &self.models {
+            if let Err(error) = model.close(budget).await {
+                tracing::warn!(model = name, %error, "the engine did not end in time");
+            }
+        }
+        self.cache.flush().await;
+    }
+}
+
+async fn load(
+    settings: &Settings,
+    name: &str,
+    models: &mut BTreeMap<String, Arc<Model>>,
+) -> Result<Arc<Model>, Failure> {
+    let Some(model) = settings.models.get(name) else {
+        return Err(Failure::new(Exit::Usage, format!("a signal names model {name:?}, but there is no [models.{name}]")));
+    };
+    tracing::info!(model = name, path = %model.path.display(), "loading the model");
+    let model = Arc::new(Model::load(name, model).await?);
+    models.insert(name.to_owned(), Arc::clone(&model));
+    Ok(model)
+}
+
+fn known(text: &[TextSignals], scorers: &[Scorer]) -> BTreeSet<String> {
+    let text = text.iter().flat_map(|signals| signals.signal_names().iter().map(ToString::to_string));
+    let scored = scorers.iter().flat_map(|scorer| scorer.signal_names().into_iter().map(|name| name.to_string()));
+    text.chain(scored).collect()
+}
+
+/// One identity for all scorers: a single one's own, else a hash over all.
+fn identity(scorers: &[Scorer]) -> String {
+    match scorers {
+        [] => String::new(),
+        [one] => one.identity().to_owned(),
+        many => many.iter().map(Scorer::identity).collect::<Vec<_>>().join("+"),
+    }
+}

@@ -1,0 +1,107 @@
+//! Owns the failure: one sentence for a person and the exit code it means.
+
+use crate::cli::Exit;
+use crate::pipeline::Stopped;
+use crate::{admin, cache, engine, judge, kafka, scorer, source, telemetry};
+use std::fmt;
+
+/// Why the process ends without having done what it was asked to.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What, where, and what to do next.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this exit code.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        let exit = match &stopped {
+            Stopped::Unavailable(_) => Exit::Unavailable,
+            Stopped::Fault(fault) if fault.class == crate::corpus::Class::EngineGone => Exit::Unavailable,
+            Stopped::Fault(_) | Stopped::Panic(_) => Exit::Bug,
+            Stopped::DrainDeadline { .. } => Exit::DrainDeadline,
+        };
+        Self::new(exit, stopped)
+    }
+}
+
+impl From<source::Error> for Failure {
+    fn from(error: source::Error) -> Self {
+        let exit = match &error {
+            source::Error::Kafka(kafka::Error::Property { .. }) => Exit::Usage,
+            source::Error::Kafka(_) | source::Error::Thread(_) => Exit::Unavailable,
+            source::Error::Input { .. } => Exit::Input,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<kafka::Error> for Failure {
+    fn from(error: kafka::Error) -> Self {
+        Self::from(source::Error::Kafka(error))
+    }
+}
+
+impl From<admin::Error> for Failure {
+    fn from(error: admin::Error) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+}
+
+impl From<cache::SlotError> for Failure {
+    fn from(error: cache::SlotError) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+}
+
+impl From<judge::Error> for Failure {
+    fn from(error: judge::Error) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<crate::decode::Error> for Failure {
+    fn from(error: crate::decode::Error) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<scorer::Error> for Failure {
+    fn from(error: scorer::Error) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+}
+
+impl From<telemetry::ExporterError> for Failure {
+    fn from(error: telemetry::ExporterError) -> Self {
+        Self::new(Exit::Bug, error)
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::new(Exit::Bug, format!("a task panicked: {error}"))
+    }
+}

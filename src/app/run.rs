@@ -1,0 +1,136 @@
+//! Owns the daemon: what starts, in which order, and how it ends.
+
+use super::assemble::Parts;
+use super::failure::Failure;
+use crate::admin;
+use crate::cli::Exit;
+use crate::config::Settings;
+use crate::corpus::{Allowance, Intake, Judged, Outlet, intake};
+use crate::kafka::{Guarantee, Producer};
+use crate::pipeline::{self, Ending, Flow, Summary};
+use crate::sink::{KafkaSink, Report, RouteSettings, Sink};
+use crate::source::{Input, Source};
+use crate::telemetry::{Board, Exporter, Facts, metrics};
+use std::io::Write;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+const QUEUE: usize = 1024;
+const CLOSE_BUDGET: Duration = Duration::from_secs(20);
+const ENGINE_BUDGET: Duration = Duration::from_secs(10);
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How a run is watched and stopped from outside.
+pub struct Watch {
+    /// Becomes true when a stop is asked for.
+    pub stop: watch::Receiver<bool>,
+    /// Receives every judged record after its delivery; a slow reader slows delivery down.
+    pub tap: Option<mpsc::Sender<Judged>>,
+    /// Told the address of the endpoints once they listen.
+    pub announce: Box<dyn FnOnce(std::net::SocketAddr) + Send>,
+}
+
+/// Runs the pipeline until its source ends or a stop is asked for.
+///
+/// # Errors
+/// See [`Failure`]; positions that were not committed are read again by whoever comes next.
+pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), Failure> {
+    let exporter = Exporter::install()?;
+    let board = Board::new(Facts { pipeline: settings.name.clone(), ..Facts::default() });
+    let server = admin::serve(&settings.admin, board.clone(), exporter.clone()).await?;
+    (watch.announce)(server.address());
+    let mut keeper = JoinSet::new();
+    keeper.spawn(upkeep(exporter, board.clone()));
+
+    let parts = Parts::assemble(&settings, &board).await?;
+    let (outlet, intake) = open_intake(&settings);
+    let (source, sink) = {
+        let (settings, board, imprint, instance) =
+            (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());
+        let open = move || open(&settings, outlet, board, imprint, instance);
+        tokio::task::spawn_blocking(open).await??
+    };
+    tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running");
+    let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
+    let ended = flow.run(intake, &source, watch.stop).await;
+
+    board.set_draining();
+    let closed = tokio::task::spawn_blocking(move || source.close(CLOSE_BUDGET)).await?;
+    if !closed {
+        tracing::warn!("the source did not end in time");
+    }
+    parts.close(ENGINE_BUDGET).await;
+    server.shutdown().await;
+    let (ending, summary) = ended?;
+    tracing::info!(documents = summary.documents(), "drained");
+    Ok((ending, summary))
+}
+
+fn open_intake(settings: &Settings) -> (Outlet, Intake) {
+    let delivery = &settings.delivery;
+    let allowance = Allowance::new(delivery.max_documents, delivery.max_in_flight_bytes);
+    intake(allowance, QUEUE.min(delivery.max_documents))
+}
+
+/// Opens source and sink. Blocking.
+fn open(
+    settings: &Settings,
+    outlet: Outlet,
+    board: Board,
+    imprint: crate::sink::Imprint,
+    instance: u32,
+) -> Result<(Source, Sink), Failure> {
+    let source = if let Some(kafka) = &settings.source.kafka {
+        Source::kafka(kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
+    } else {
+        board.set_partitions(&[crate::corpus::Lane { topic: "stdin".into(), partition: 0 }]);
+        Source::lines(&Input::Stdin, outlet, settings.document.max_bytes)?
+    };
+    let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
+    if !to_kafka {
+        return Ok((source, Sink::Report(Report::new(Box::new(std::io::stdout()), imprint))));
+    }
+    let routes: &RouteSettings = &settings.routes;
+    let consumed = settings.source.kafka.as_ref().zip(source.consumer());
+    let producer = Producer::open(
+        consumed,
+        &settings.sink.kafka.clone().unwrap_or_default(),
+        &guarantee(settings, instance),
+        &KafkaSink::topics(routes),
+    )?;
+    Ok((source, Sink::Kafka(KafkaSink::new(producer, routes, imprint))))
+}
+
+fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
+    let Some(kafka) = &settings.source.kafka else { return Guarantee::AtLeastOnce };
+    match settings.guarantee() {
+        pipeline::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
+        pipeline::Guarantee::ExactlyOnce => {
+            let host = gethostname::gethostname();
+            Guarantee::ExactlyOnce {
+                transactional_id: format!("{}-{}-{instance}", kafka.group, host.to_string_lossy()),
+            }
+        }
+    }
+}
+
+async fn upkeep(exporter: Exporter, board: Board) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        exporter.upkeep();
+        metrics::ready(board.is_ready());
+    }
+}
+
+/// Prints where the endpoints are, for people and scripts that asked for a free port.
+pub(crate) fn announce(address: std::net::SocketAddr) {
+    // Standard error may be closed; the endpoints are there all the same.
+    let _ = writeln!(std::io::stderr(), "endpoints at http://{address}");
+}
+
+/// A failure that means a bug of ours.
+pub(crate) fn bug(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Bug, error)
+}

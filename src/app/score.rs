@@ -1,0 +1,62 @@
+//! Owns the scoring of a file or of standard input: the same road, one JSON line each.
+
+use super::assemble::Parts;
+use super::failure::Failure;
+use crate::cli::Exit;
+use crate::config::Settings;
+use crate::corpus::{Allowance, Judged, intake};
+use crate::pipeline::{Ending, Flow, Summary};
+use crate::sink::{Report, Sink};
+use crate::source::{Input, Source};
+use crate::telemetry::{Board, Exporter, Facts};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+const QUEUE: usize = 256;
+const PROMPTLY_MS: u64 = 100;
+const ENGINE_BUDGET: Duration = Duration::from_secs(10);
+
+/// One job of scoring.
+pub struct Job {
+    /// What to read.
+    pub input: Input,
+    /// What to write; `None` is standard output.
+    pub output: Option<PathBuf>,
+    /// Becomes true when a stop is asked for.
+    pub stop: watch::Receiver<bool>,
+    /// Receives every judged record after its line was written.
+    pub tap: mpsc::Sender<Judged>,
+}
+
+/// Scores every line of the input, order kept.
+///
+/// # Errors
+/// See [`Failure`]; lines already written stand.
+pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Failure> {
+    let _exporter = Exporter::install()?;
+    let board = Board::new(Facts { pipeline: settings.name.clone(), ..Facts::default() });
+    let mut delivery = settings.delivery.clone();
+    delivery.commit_interval_ms = PROMPTLY_MS;
+    let (outlet, intake) = intake(Allowance::new(delivery.max_documents, delivery.max_in_flight_bytes), QUEUE);
+    // The input is opened first: a typing error should not cost the loading of a model.
+    let source = Source::lines(&job.input, outlet, settings.document.max_bytes)?;
+    let writer = writer(job.output)?;
+    let parts = Parts::assemble(&settings, &board).await?;
+    let sink = Sink::Report(Report::new(writer, parts.imprint.clone()));
+    let flow = Flow::new(parts.road.clone(), sink, delivery, board, Some(job.tap));
+    let ended = flow.run(intake, &source, job.stop).await;
+    let _ = source.close(Duration::ZERO);
+    parts.close(ENGINE_BUDGET).await;
+    Ok(ended?)
+}
+
+fn writer(output: Option<PathBuf>) -> Result<Box<dyn Write + Send>, Failure> {
+    let Some(path) = output else { return Ok(Box::new(io::stdout())) };
+    let file = File::create(&path).map_err(|error| {
+        Failure::new(Exit::Input, format!("{}: {error}; check the path and its permissions", path.display()))
+    })?;
+    Ok(Box::new(file))
+}

@@ -1,0 +1,70 @@
+//! Owns the stop: process signals, and the last resort when a shutdown hangs.
+//!
+//! The first SIGTERM or SIGINT asks for a drain; the second ends the process at once; past the drain deadline and a grace the process ends
+//! whatever hangs (dropping a Kafka client can).
+
+use crate::cli::Exit;
+use std::io;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The stop of one process. Keep it: dropping it leaves signals unheard.
+pub struct Stop {
+    sender: watch::Sender<bool>,
+    _listener: JoinSet<()>,
+}
+
+impl Stop {
+    /// Listens for SIGTERM and SIGINT.
+    ///
+    /// # Errors
+    /// The signal handlers can't be installed.
+    pub fn listen(drain: Duration) -> io::Result<Self> {
+        let (sender, _) = watch::channel(false);
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut listener = JoinSet::new();
+        listener.spawn(listen(term, int, sender.clone(), drain));
+        Ok(Self { sender, _listener: listener })
+    }
+
+    /// Becomes true when a stop was asked for.
+    #[must_use]
+    pub fn receiver(&self) -> watch::Receiver<bool> {
+        self.sender.subscribe()
+    }
+
+    /// Asks for a stop from inside.
+    pub fn ask(&self) {
+        self.sender.send_replace(true);
+    }
+}
+
+async fn listen(mut term: Signal, mut int: Signal, sender: watch::Sender<bool>, drain: Duration) {
+    let mut heard = async || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    heard().await;
+    tracing::info!("stop asked for, draining");
+    sender.send_replace(true);
+    // A thread, because the runtime itself may be what hangs.
+    let _ = std::thread::Builder::new().name("last-resort".into()).spawn(move || {
+        std::thread::sleep(drain + GRACE);
+        tracing::error!("the shutdown hangs, giving up");
+        end();
+    });
+    heard().await;
+    tracing::warn!("second signal, ending at once");
+    end();
+}
+
+#[allow(clippy::disallowed_methods, reason = "the last resort: nothing else is left to wait for")]
+fn end() {
+    std::process::exit(i32::from(Exit::DrainDeadline.code()));
+}
