@@ -59,7 +59,8 @@ pub enum Error {
 
 /// What to do about a name that is not known.
 pub(super) fn hint(nearest: &[String], known: &[String]) -> String {
-    let known = if known.is_empty() { "this table has no keys".to_owned() } else { format!("known: {}", known.join(", ")) };
+    let known =
+        if known.is_empty() { "this table has no keys".to_owned() } else { format!("known: {}", known.join(", ")) };
     match nearest {
         [] => format!("; {known}"),
         [nearest, ..] => format!("; did you mean {nearest:?}? ({known})"),

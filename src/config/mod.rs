@@ -131,11 +131,7 @@ impl Settings {
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
         let kafka_to_kafka = self.source.kafka.is_some() && self.sink.stdout.is_none();
-        self.delivery.guarantee.unwrap_or(if kafka_to_kafka {
-            Guarantee::ExactlyOnce
-        } else {
-            Guarantee::AtLeastOnce
-        })
+        self.delivery.guarantee.unwrap_or(if kafka_to_kafka { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce })
     }
 
     /// The names of all signals that the `[signals]` tables yield: what a rule may look at.

@@ -27,7 +27,9 @@ pub(super) fn from_environment(
 ) -> Result<Vec<Override>, Error> {
     let mut ours = HashMap::new();
     for (name, value) in variables {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(&format!("{PREFIX}{SEPARATOR}"))) else { continue };
+        let Some(name) = name.to_str().filter(|name| name.starts_with(&format!("{PREFIX}{SEPARATOR}"))) else {
+            continue;
+        };
         let refused = |why: &str| Error::Override { origin: name.to_owned(), why: why.to_owned() };
         let value = value.into_string().map_err(|_| refused("its value is not UTF-8"))?;
         ours.insert(name.to_owned(), value);
@@ -56,9 +58,8 @@ pub(super) fn from_environment(
 
 /// The override in one `--set`.
 pub(super) fn from_set(set: &str) -> Result<Override, Error> {
-    let refused = |origin: &str, why: &str| {
-        Err(Error::Override { origin: format!("--set {origin}"), why: why.to_owned() })
-    };
+    let refused =
+        |origin: &str, why: &str| Err(Error::Override { origin: format!("--set {origin}"), why: why.to_owned() });
     let Some((key, value)) = set.split_once('=') else {
         return refused(set, "there is no `=`; write it like --set judge.evaluate=all");
     };

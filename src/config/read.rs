@@ -6,6 +6,8 @@
 
 mod failure;
 
+#[cfg(test)]
+pub(super) use failure::ABSENT;
 pub(super) use failure::Failure;
 
 use super::Settings;
@@ -192,7 +194,8 @@ impl<'de> Deserializer<'de> for Reader {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         #[cfg(test)]
-        failure::note_fields(fields);
+        failure::note_absent(fields, &self.0);
+        #[cfg(not(test))]
         let _ = fields;
         self.deserialize_map(visitor)
     }
@@ -214,7 +217,9 @@ impl<'de> Deserializer<'de> for Reader {
             // A table whose `kind` names the variant and whose other keys are the variant's own.
             ValueKind::Table(mut table) => {
                 let Some(kind) = table.remove("kind") else {
-                    return Err(Failure::custom(format!("it needs a `kind`, {}", expected())).at_origin(origin.as_deref()));
+                    return Err(
+                        Failure::custom(format!("it needs a `kind`, {}", expected())).at_origin(origin.as_deref())
+                    );
                 };
                 let kind_origin = kind.origin().map(str::to_owned);
                 let name = kind.into_string().map_err(|_| Failure::custom("expected text").under("kind"))?;
@@ -246,7 +251,7 @@ impl<'de> SeqAccess<'de> for Elements {
         let Some(value) = self.values.pop_front() else { return Ok(None) };
         let index = self.next;
         self.next += 1;
-        seed.deserialize(Reader(value)).map(Some).map_err(|failure| failure.under(&index.to_string()))
+        read_under(seed, value, &index.to_string()).map(Some)
     }
 }
 
@@ -276,8 +281,14 @@ impl<'de> MapAccess<'de> for Entries {
         let Some((key, value)) = self.entries.pop_front() else {
             return Err(Failure::custom("a key without a value"));
         };
-        seed.deserialize(Reader(value)).map_err(|failure| failure.under(&key))
+        read_under(seed, value, &key)
     }
+}
+
+/// Reads the value under `key`. A conversion that refuses it afterwards (`try_from`) knows no place; this gives it one.
+fn read_under<'de, T: DeserializeSeed<'de>>(seed: T, value: Value, key: &str) -> Result<T::Value, Failure> {
+    let origin = value.origin().map(str::to_owned);
+    seed.deserialize(Reader(value)).map_err(|failure| failure.at_origin(origin.as_deref()).under(key))
 }
 
 /// Where an unknown table was written: where the first value in it was.

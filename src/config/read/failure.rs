@@ -96,12 +96,14 @@ fn names(asked: &str, known: &'static [&'static str]) -> (Vec<String>, Vec<Strin
 
 #[cfg(test)]
 thread_local! {
-    /// Every key of every settings struct that was read on this thread, for the test that holds the reference complete.
-    pub(in crate::config) static FIELDS: std::cell::RefCell<std::collections::BTreeSet<&'static str>> =
-        const { std::cell::RefCell::new(std::collections::BTreeSet::new()) };
+    /// Every key that a table read on this thread could have had and did not, for the test that holds the reference complete.
+    pub(in crate::config) static ABSENT: std::cell::RefCell<Vec<&'static str>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 #[cfg(test)]
-pub(super) fn note_fields(fields: &'static [&'static str]) {
-    FIELDS.with_borrow_mut(|known| known.extend(fields));
+pub(super) fn note_absent(fields: &'static [&'static str], table: &config::Value) {
+    if let config::ValueKind::Table(table) = &table.kind {
+        let absent = fields.iter().filter(|field| !table.contains_key(**field));
+        ABSENT.with_borrow_mut(|known| known.extend(absent));
+    }
 }

@@ -1,0 +1,160 @@
+//! Each rule between settings, broken once; and the print-out.
+
+use super::*;
+
+fn told(settings: &Settings, purpose: Purpose) -> Vec<String> {
+    settings.validate(purpose).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_whole_pipeline_is_sound_for_everything() {
+    assert_eq!(told(&with(&[]), Purpose::Run), [""; 0]);
+    assert_eq!(told(&with(&[]), Purpose::Score), [""; 0]);
+}
+
+#[test]
+fn scoring_needs_no_source_sink_routes_or_name() {
+    let sets = ["name=", "routes.pass=", "source.stdin={}", "admin.listen=x", "delivery.max_documents=0"];
+    assert_eq!(told(&with(&sets), Purpose::Score), [""; 0]);
+    assert_eq!(told(&Settings::default(), Purpose::Score), [""; 0]);
+    assert_eq!(told(&with(&sets), Purpose::Run).len(), 5);
+}
+
+#[test]
+fn each_rule_is_told_under_its_key() {
+    let golden = [
+        ("name=", "name: a name for this pipeline is needed"),
+        ("source.stdin={}", "source: there must be exactly one of [source.kafka] and [source.stdin]; 2 are given"),
+        ("source.kafka.brokers= ", "source.kafka.brokers: a broker"),
+        ("source.kafka.group=", "source.kafka.group: a consumer group"),
+        ("source.kafka.topics=[]", "source.kafka.topics: at least one topic"),
+        ("source.kafka.topics=^corpus", r#"source.kafka.topics: "^corpus" can't be a topic"#),
+        ("source.kafka.topics=a,a", r#"source.kafka.topics: the topic "a" is named twice"#),
+        ("source.kafka.properties.group.id=x", r#"source.kafka.properties: tamis sets the property "group.id" itself"#),
+        ("source.kafka.properties.isolation.level=x", "see delivery.guarantee"),
+        (
+            "sink.kafka.properties.transactional.id=x",
+            r#"sink.kafka.properties: tamis sets the property "transactional.id""#,
+        ),
+        ("document.text=text", r#"document.text: "text" is not a JSON pointer"#),
+        ("document.max_bytes=0", "document.max_bytes: 0 leaves no room"),
+        ("models.default.path=", "models.default.path: the model's directory is needed"),
+        ("models.default.budget_tokens=0", "models.default.budget_tokens: 0 is out of range"),
+        ("models.A b.path=x", r#"models.A b: "A b" can't be a table's name"#),
+        ("signals.P.kind=text", r#"signals.P: "P" can't be a table's name"#),
+        ("signals.pll.model=other", "signals.pll.model: there is no [models.other]; known: default"),
+        ("signals.pll.stride=7", "signals.pll.stride: masking = \"single\" has no stride"),
+        ("signals.pll.window_tokens=0", "signals.pll.window_tokens: must be at least 1"),
+        (
+            "rules.fluent.signal=pll.nll_tokn",
+            r#"rules.fluent.signal: no signal is called "pll.nll_tokn"; did you mean"#,
+        ),
+        ("rules.fluent.min=4", "rules.fluent: min = 4 must not be above review_above = 3.9"),
+        ("rules.fluent.name=long", "rules.long.name: an earlier rule has this name"),
+        ("routes.pass=", "routes.pass: a topic is needed"),
+        ("routes.dead_letter=", "routes.dead_letter: a topic is needed"),
+        ("routes.review=a b", r#"routes.review: "a b" can't be a topic"#),
+        ("routes.fail=corpus.raw", r#"routes.fail: "corpus.raw" is also read by [source.kafka]"#),
+        ("routes.dead_letter=corpus.fail", r#"routes.dead_letter: "corpus.fail" also takes documents (routes.fail)"#),
+        ("delivery.commit_interval_ms=0", "delivery.commit_interval_ms: 0 is out of range"),
+        ("delivery.max_documents=0", "delivery.max_documents: 0 is out of range; it must be at least 1"),
+        ("cache.max_bytes=1000", "cache.max_bytes: 1000 is too small"),
+        ("cache.path=", "cache.path: an empty path"),
+        ("admin.listen=9600", r#"admin.listen: "9600" is no address"#),
+        ("admin.listen=localhost:99999", "admin.listen: "),
+        ("admin.stall_after_ms=0", "admin.stall_after_ms: 0 is out of range"),
+    ];
+    for (set, expected) in golden {
+        let told = told(&with(&[set]), Purpose::Run);
+        assert_eq!(told.len(), 1, "{set}: {told:#?}");
+        assert!(told[0].contains(expected), "{set}: {} lacks {expected}", told[0]);
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_file_s_order() {
+    let sets = ["admin.listen=x", "name=", "rules.long.signal=x", "document.id=x", "routes.fail="];
+    let told = told(&with(&sets), Purpose::Run);
+    let keys: Vec<&str> = told.iter().filter_map(|told| told.split(':').next()).collect();
+    assert_eq!(keys, ["name", "document.id", "rules.long.signal", "routes.fail", "admin.listen"]);
+}
+
+#[test]
+fn without_any_source_there_is_nothing_to_run() {
+    let told = told(&loaded("name = \"x\""), Purpose::Run);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("0 are given"), "{told:#?}");
+}
+
+#[test]
+fn exactly_once_is_for_kafka_and_the_default_there() {
+    let stdin = "name = \"x\"\n[source.stdin]\n";
+    assert_eq!(with(&[]).guarantee(), Guarantee::ExactlyOnce);
+    assert_eq!(with(&["delivery.guarantee=at-least-once"]).guarantee(), Guarantee::AtLeastOnce);
+    assert_eq!(loaded(stdin).guarantee(), Guarantee::AtLeastOnce);
+    assert_eq!(told(&loaded(stdin), Purpose::Run), [""; 0]);
+    for (text, sets) in [
+        (stdin, vec!["delivery.guarantee=exactly-once"]),
+        (KAFKA, vec!["delivery.guarantee=exactly-once", "sink.stdout={}"]),
+    ] {
+        let told = told(&load_with(text, &[], &sets).unwrap(), Purpose::Run);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].starts_with("delivery.guarantee: \"exactly-once\" needs [source.kafka]"), "{told:#?}");
+    }
+    assert_eq!(with(&["sink.stdout={}"]).guarantee(), Guarantee::AtLeastOnce);
+}
+
+#[test]
+fn a_sink_is_one_and_knows_its_brokers() {
+    let told_of = |text: &str, sets: &[&str]| told(&load_with(text, &[], sets).unwrap(), Purpose::Run).join("\n");
+    assert!(told_of(KAFKA, &["sink.stdout={}", "sink.kafka.brokers=b:1"]).contains("sink: there may be only one"));
+    let stdin = KAFKA.replace("[source.kafka]\ntopics = [\"corpus.raw\"]\ngroup = \"tamis-web\"", "[source.stdin]");
+    assert!(
+        told_of(&stdin, &["sink.kafka={}"]).starts_with("sink.kafka.brokers: a broker (there is no [source.kafka]")
+    );
+    assert_eq!(told_of(&stdin, &["sink.kafka.brokers=b:1"]), "");
+    // Another cluster may have a topic of the same name.
+    assert_eq!(told_of(KAFKA, &["sink.kafka.brokers=b:1", "routes.fail=corpus.raw"]), "");
+    assert_eq!(told_of(KAFKA, &["sink.stdout={}", "routes.pass="]), "", "standard output has no routes");
+}
+
+#[test]
+fn every_owned_property_is_refused_on_both_sides() {
+    for side in ["source", "sink"] {
+        for property in crate::kafka::OWNED_PROPERTIES {
+            let settings = with(&[&format!("{side}.kafka.properties.{property}=x")]);
+            let told = told(&settings, Purpose::Run);
+            assert!(told[0].contains(property), "{told:#?}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_not_printed_and_the_rest_is() {
+    let sets = [
+        "source.kafka.properties.sasl.password=hunter2",
+        "source.kafka.properties.sasl.username=tamis",
+        "source.kafka.properties.ssl.key.password=hunter2",
+        "source.kafka.properties.ssl.key.pem=hunter2",
+        "source.kafka.properties.ssl.key.location=keys/tamis.key",
+        "source.kafka.properties.sasl.oauthbearer.token.endpoint.url=https://id.example/token",
+        "sink.kafka.properties.sasl.oauthbearer.client.secret=hunter2",
+        "sink.kafka.properties.sasl.oauthbearer.config=hunter2",
+    ];
+    let printed = with(&sets).redacted();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for kept in ["\"sasl.username\" = \"tamis\"", "keys/tamis.key", "https://id.example/token", "\"***\""] {
+        assert!(printed.contains(kept), "{printed}");
+    }
+    for name in crate::kafka::OWNED_PROPERTIES {
+        assert!(!redact::is_secret(name), "{name}");
+    }
+}
+
+#[test]
+fn what_is_printed_reads_back_as_it_was() {
+    for text in [KAFKA, "", "[source.stdin]\n[sink.stdout]\n"] {
+        let settings = loaded(text);
+        assert_eq!(loaded(&settings.redacted()), settings, "{}", settings.redacted());
+    }
+}

@@ -1,0 +1,72 @@
+//! The pipelines that come with tamis: they are read, they are sound, and the reference is complete.
+
+use super::*;
+use crate::config::read::ABSENT;
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name)).unwrap()
+}
+
+#[test]
+fn the_reference_is_equal_to_the_defaults() {
+    let mut expected = Settings::default();
+    expected.source.kafka = Some(Default::default());
+    expected.sink.kafka = Some(Default::default());
+    expected.models.insert("default".to_owned(), Default::default());
+    expected.signals.insert("pll".to_owned(), SignalSettings::Pll(Default::default()));
+    expected.signals.insert("text".to_owned(), SignalSettings::Text(Default::default()));
+    let mut reference = loaded(&file("reference.toml"));
+    let [example] = &reference.rules[..] else { panic!("one example of a rule") };
+    assert_eq!(example.missing, judge::Missing::default());
+    reference.rules.clear();
+    assert_eq!(reference, expected);
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    ABSENT.take();
+    let text = file("reference.toml");
+    let _ = loaded(&text);
+    let mut absent = ABSENT.take();
+    absent.sort_unstable();
+    // Keys without a default stand in the reference as comments.
+    let commented = [
+        "by_language",
+        "by_source",
+        "guarantee",
+        "instance",
+        "min",
+        "review",
+        "review_below",
+        "stdin",
+        "stdout",
+        "stride",
+    ];
+    assert_eq!(absent, commented, "a key is missing from pipelines/reference.toml");
+    for key in commented {
+        let written = text.lines().any(|line| {
+            line.strip_prefix("# ").is_some_and(|line| {
+                line.starts_with(&format!("{key} =")) || line.starts_with('[') && line.ends_with(&format!(".{key}]"))
+            })
+        });
+        assert!(written, "# {key} = … is missing from pipelines/reference.toml");
+    }
+}
+
+#[test]
+fn what_the_reference_says_of_signals_is_true() {
+    let text = file("reference.toml");
+    let settings = loaded(&text);
+    for name in settings.signal_names() {
+        assert!(text.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn every_pipeline_that_comes_with_tamis_is_sound() {
+    for name in ["english-web.toml", "stdin.toml"] {
+        let settings = loaded(&file(name));
+        assert_eq!(settings.validate(Purpose::Run), Ok(()), "{name}");
+        assert_eq!(settings.validate(Purpose::Score), Ok(()), "{name}");
+    }
+}
