@@ -83,7 +83,7 @@ impl Cache {
         Self { place: Place::Memory(Memory::new(max_entries), Arc::default()) }
     }
 
-    /// The value of each key, in the keys' order; `None` is a miss. Returns within about 2 s for each 1024 keys, and at once while
+    /// The value of each key, in the keys' order; `None` is a miss. Returns within about 4 s for each 1024 keys, and at once while
     /// the store is bypassed. Cancel safe.
     pub async fn get_many(&self, keys: &[Key]) -> Vec<Option<Vec<u8>>> {
         let (found, counters) = match &self.place {
@@ -99,7 +99,7 @@ impl Cache {
         found
     }
 
-    /// Keeps `entries`; an existing key takes the new value. Returns when they are readable, or were given up: within about 2 s for each 1024 entries, and at
+    /// Keeps `entries`; an existing key takes the new value. Returns when they are readable, or were given up: within about 4 s for each 1024 entries, and at
     /// once while the store is bypassed. They outlive a crash after the next flush, within a second or so. Cancel safe: some may be kept.
     pub async fn put_many(&self, entries: Vec<(Key, Vec<u8>)>) {
         match &self.place {

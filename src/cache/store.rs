@@ -22,7 +22,7 @@ const ENTRY_BYTES: usize = 128;
 pub(super) struct Deadlines {
     /// Opening the store, its sample read included.
     pub(super) open: Duration,
-    /// One operation, waiting included.
+    /// One operation, and as much again for waiting in front of the queue.
     pub(super) operation: Duration,
     /// One flush.
     pub(super) flush: Duration,

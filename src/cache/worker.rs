@@ -5,11 +5,13 @@
 use super::Key;
 use super::failure::Failure;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
 
-/// Operations that may wait for the store. Each holds at most [`super::store::CHUNK`] keys.
+/// Operations that may lie in the queue; further ones wait in front of it, up to their deadline. Each holds at most [`super::store::CHUNK`] keys.
 const QUEUE: usize = 64;
 
 /// A store, used by the worker's thread alone. Every method may block, fail and panic.
@@ -42,20 +44,20 @@ enum Job {
 /// A handle on the thread. The thread ends, its store closed, after the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
-    jobs: SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Worker {
     /// Starts the thread and waits until its store is open, for at most `deadline`.
     pub(super) fn start(mut opener: impl Opener, deadline: Duration) -> Result<Self, Failure> {
-        let (jobs, queue) = sync_channel(QUEUE);
+        let (jobs, mut queue) = mpsc::channel(QUEUE);
         let (ready, opened) = sync_channel(1);
         let run = move || {
             let mut store = None;
             let first = open(&mut opener, &mut store, &mut false);
             let failed = first.is_err();
             if ready.send(first).is_ok() && !failed {
-                serve(&mut opener, store, &queue);
+                serve(&mut opener, store, &mut queue);
             }
         };
         std::thread::Builder::new().name("tamis-cache".to_owned()).spawn(run)?;
@@ -84,9 +86,11 @@ impl Worker {
         deadline: Duration,
     ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(job(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => Failure::Busy,
-            TrySendError::Disconnected(_) => Failure::Gone,
+        // Thousands of journeys may come at once; a store that works through them is healthy. One that is stuck lets them all wait
+        // out the deadline once, and then the breaker spares those who follow.
+        self.jobs.send_timeout(job(reply), deadline).await.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Failure::Busy,
+            SendTimeoutError::Closed(_) => Failure::Gone,
         })?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(outcome)) => outcome,
@@ -96,9 +100,9 @@ impl Worker {
     }
 }
 
-fn serve<O: Opener>(opener: &mut O, mut store: Option<O::Backend>, queue: &Receiver<Job>) {
+fn serve<O: Opener>(opener: &mut O, mut store: Option<O::Backend>, queue: &mut Receiver<Job>) {
     let mut condemned = false;
-    while let Ok(job) = queue.recv() {
+    while let Some(job) = queue.blocking_recv() {
         // Nobody waits any more for an answer that is dropped here: its caller passed the deadline and took a miss.
         match job {
             Job::Get(keys, reply) if !reply.is_closed() => {

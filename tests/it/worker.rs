@@ -88,6 +88,8 @@ pub struct Worker {
     child: Child,
     log: Arc<Mutex<String>>,
     name: String,
+    /// What `/status` listed when it was last asked on purpose: a stopped process can't be asked.
+    noted: Vec<String>,
 }
 
 impl Worker {
@@ -113,7 +115,7 @@ impl Worker {
                 log.push('\n');
             }
         });
-        Self { child, log, name: name.to_owned() }
+        Self { child, log, name: name.to_owned(), noted: Vec::new() }
     }
 
     pub fn log(&self) -> String {
@@ -175,6 +177,20 @@ impl Worker {
             assert!(Instant::now() < deadline, "{} did not become ready:\n{}", self.name, self.log());
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Notes which partitions this worker has now.
+    pub fn note_partitions(&mut self) {
+        self.noted = self.partitions();
+    }
+
+    /// What was noted last.
+    pub fn partitions_before_stop(&self) -> Vec<String> {
+        self.noted.clone()
     }
 
     pub fn signal(&self, signal: &str) {

@@ -1,0 +1,154 @@
+//! Owns the proof of exactly-once on a genuine broker: two workers, a rebalance in the middle, one killed inside a transaction.
+
+use crate::referee::Referee;
+use crate::worker::{Topics, Worker, pipeline};
+use serde_json::{Value, json};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const DOCUMENTS: u64 = 10_000;
+const PARTITIONS: u32 = 4;
+const EAGER: &str = "[delivery]\ncommit_interval_ms = 20\nmax_batch_documents = 150\nmax_documents = 600\n";
+
+fn seen(referee: &mut Referee, topics: &Topics) -> u64 {
+    let outputs = [&topics.pass, &topics.review, &topics.fail, &topics.dead];
+    referee.ask("count", json!({ "topics": outputs }))["records"].as_u64().unwrap()
+}
+
+/// Waits until the committed outputs hold at least `wanted` records.
+fn wait_for(referee: &mut Referee, topics: &Topics, wanted: u64, seconds: u64, workers: &[&Worker]) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let seen = seen(referee, topics);
+        if seen >= wanted {
+            return seen;
+        }
+        if Instant::now() >= deadline {
+            for worker in workers {
+                eprintln!("{}", worker.log());
+            }
+            panic!("{seen} of {wanted} records after {seconds} s");
+        }
+        sleep(Duration::from_millis(300));
+    }
+}
+
+fn undecided(referee: &mut Referee, topics: &Topics) -> (u64, Vec<String>) {
+    let outputs = [&topics.pass, &topics.review, &topics.fail, &topics.dead];
+    let answer = referee.ask("uncommitted", json!({ "topics": outputs }));
+    let sources = answer["sources"].as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect();
+    (answer["records"].as_u64().unwrap(), sources)
+}
+
+/// Stops `victim` in its tracks again and again until it is caught with records in the log that are not yet committed, then kills it there.
+/// Returns how many such records a read-uncommitted reader saw at that moment.
+fn kill_inside_a_transaction(referee: &mut Referee, topics: &Topics, victim: &mut Worker) -> u64 {
+    for attempt in 1..=400 {
+        // An uneven rhythm, so that no beat of the worker's hides its transactions from us.
+        sleep(Duration::from_millis(7 + attempt * 13 % 41));
+        victim.signal("-STOP");
+        let owned = victim.partitions_before_stop();
+        let (mut records, mut sources) = undecided(referee, topics);
+        if records > 0 {
+            // The other worker's transaction would be decided by now; what is still undecided belongs to the stopped one.
+            sleep(Duration::from_millis(400));
+            (records, sources) = undecided(referee, topics);
+        }
+        if records > 0 && sources.iter().all(|partition| owned.contains(partition)) {
+            victim.signal("-KILL");
+            eprintln!("killed inside a transaction at attempt {attempt}: {records} undecided records of partitions {sources:?}");
+            return records;
+        }
+        victim.signal("-CONT");
+        victim.note_partitions();
+    }
+    panic!("never caught {} inside a transaction:\n{}", victim.name(), victim.log());
+}
+
+fn check(verdict: &Value, input: u64) {
+    eprintln!("verified at read_committed by confluent-kafka: {verdict}");
+    assert_eq!(verdict["input"], input, "{verdict}");
+    assert_eq!(verdict["lost"], 0, "{verdict}");
+    assert_eq!(verdict["problems"], 0, "{verdict}");
+    assert_eq!(verdict["output"], input, "{verdict}");
+}
+
+#[test]
+fn ten_thousand_documents_survive_a_rebalance_and_a_kill_inside_a_transaction() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("eo");
+    referee.create(&topics.all(), PARTITIONS);
+    let produced = referee.ask(
+        "produce",
+        json!({"topic": topics.input, "first": 0, "count": DOCUMENTS, "partitions": PARTITIONS, "seed": 7}),
+    );
+    assert_eq!(produced["failed"], json!([]));
+    let file = pipeline("eo", &topics, EAGER);
+
+    let mut first = Worker::run("first", &file, &[]);
+    first.wait_ready();
+    wait_for(&mut referee, &topics, 800, 120, &[&first]);
+    // The second worker of the same file joins: a rebalance in the middle.
+    let mut second = Worker::run("second", &file, &[]);
+    second.wait_ready();
+    let (mine, theirs) = (first.partitions(), second.partitions());
+    assert!(!mine.is_empty() && !theirs.is_empty(), "the rebalance shares the partitions: {mine:?} {theirs:?}");
+    wait_for(&mut referee, &topics, 1_600, 120, &[&first, &second]);
+
+    first.note_partitions();
+    let undecided = kill_inside_a_transaction(&mut referee, &topics, &mut first);
+    assert!(undecided > 0);
+    let before = seen(&mut referee, &topics);
+    assert!(before < DOCUMENTS, "the kill must come before the end, {before} were out");
+
+    wait_for(&mut referee, &topics, DOCUMENTS, 400, &[&second]);
+    second.signal("-TERM");
+    assert_eq!(second.wait(60).code(), Some(0), "SIGTERM drains and exits 0:\n{}", second.log());
+    let verdict = referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()}));
+    check(&verdict, DOCUMENTS);
+    for route in ["pass", "review", "fail", "dead"] {
+        assert!(verdict["routes"][route].as_u64().unwrap_or(0) > 0, "the test wants something on every route: {verdict}");
+    }
+    let lag = referee.ask("committed", json!({"topic": topics.input, "group": "eo"}));
+    assert_eq!(lag["lag"], 0, "offsets travel with the transactions: {lag}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_nothing_is_lost() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("twice");
+    referee.create(&topics.all(), PARTITIONS);
+    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 1_500, "partitions": PARTITIONS, "seed": 3}));
+    let file = pipeline("twice", &topics, EAGER);
+    let mut hasty = Worker::run("hasty", &file, &[]);
+    hasty.wait_ready();
+    wait_for(&mut referee, &topics, 100, 120, &[&hasty]);
+    hasty.signal("-TERM");
+    hasty.signal("-TERM");
+    let code = hasty.wait(5).code();
+    assert!(matches!(code, Some(75 | 0)), "ends at once with 75 (or had just drained): {code:?}\n{}", hasty.log());
+    let mut next = Worker::run("next", &file, &[]);
+    next.wait_ready();
+    wait_for(&mut referee, &topics, 1_500, 200, &[&next]);
+    next.signal("-TERM");
+    assert_eq!(next.wait(60).code(), Some(0));
+    check(&referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()})), 1_500);
+}
+
+#[test]
+fn a_missed_drain_deadline_exits_75_and_commits_nothing_of_what_was_open() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("late");
+    referee.create(&topics.all(), PARTITIONS);
+    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 3_000, "partitions": PARTITIONS, "seed": 4}));
+    let file = pipeline("late", &topics, "[delivery]\ndrain_ms = 1\nmax_documents = 3000\n");
+    let mut worker = Worker::run("late", &file, &[]);
+    worker.wait_ready();
+    wait_for(&mut referee, &topics, 1, 120, &[&worker]);
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(75), "{}", worker.log());
+    let out = seen(&mut referee, &topics);
+    let lag = referee.ask("committed", json!({"topic": topics.input, "group": "late"}))["lag"].as_u64().unwrap();
+    assert_eq!(out + lag, 3_000, "what is not out is still to be read");
+    assert!(lag > 0, "the deadline of a millisecond was met by chance; nothing was tested");
+}

@@ -1,0 +1,184 @@
+//! Owns the contract of records on a genuine broker: bytes through, verdicts in headers, deletions, dead letters, the cache, exit codes.
+
+use crate::broker;
+use crate::referee::Referee;
+use crate::worker::{Topics, Worker, pipeline};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap();
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// The last header of this name, as text.
+fn header(record: &Value, name: &str) -> Option<String> {
+    let headers = record["headers"].as_array().unwrap();
+    let last = headers.iter().rev().find(|header| header[0] == name)?;
+    Some(String::from_utf8(unhex(&last[1])).unwrap())
+}
+
+fn wait_for(referee: &mut Referee, topics: &Topics, wanted: u64, worker: &Worker) -> Vec<Value> {
+    let outputs = [&topics.pass, &topics.review, &topics.fail, &topics.dead];
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let answer = referee.ask("dump", json!({ "topics": outputs }));
+        let records = answer["records"].as_array().unwrap().clone();
+        if records.len() as u64 >= wanted {
+            return records;
+        }
+        assert!(Instant::now() < deadline, "{} of {wanted} records:\n{}", records.len(), worker.log());
+        sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn records_pass_byte_for_byte_and_carry_their_verdict() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("bytes");
+    referee.create(&topics.all(), 2);
+    let good = br#"{"id": "a1", "text": "The committee met on Tuesday to discuss the annual budget.", "language": "en"}"#;
+    let records = json!([
+        {"value": hex(good), "key": hex(b"\x00\xff key"), "partition": 1, "timestamp": 1_700_000_000_123_u64,
+         "headers": [["trace", hex(b"abc")], ["trace", hex(b"")], ["none", null], ["tamis-verdict", hex(b"forged")]]},
+        {"value": null, "key": hex(b"gone"), "partition": 0},
+        {"value": null, "key": null, "partition": 0},
+        {"value": hex(b"{not json"), "key": hex(b"bad"), "partition": 0},
+        {"value": hex(b"\xff\xfe"), "partition": 0},
+        {"value": hex(br#"{"id": 7}"#), "partition": 0},
+        {"value": hex(br#"{"text": ["no", "string"]}"#), "partition": 0},
+        {"value": hex(format!(r#"{{"text": "{}"}}"#, "long ".repeat(1_000)).as_bytes()), "key": hex(b"big"), "partition": 0},
+        {"value": hex(br#"{"id": "empty", "text": ""}"#), "partition": 0},
+    ]);
+    referee.ask("put", json!({"topic": topics.input, "records": records}));
+    let file = pipeline("bytes", &topics, "[document]\nmax_bytes = 4096\n");
+    let mut worker = Worker::run("bytes", &file, &[]);
+    worker.wait_ready();
+    // Eight documents, one of them a deletion that goes to pass, review and fail.
+    let out = wait_for(&mut referee, &topics, 11, &worker);
+    assert_eq!(out.len(), 11, "{out:#?}");
+
+    let kept = out.iter().find(|record| record["value"] == hex(good)).expect("the good one");
+    assert_eq!(kept["key"], hex(b"\x00\xff key"));
+    assert_eq!(kept["timestamp"], 1_700_000_000_123_u64);
+    assert_eq!(kept["partition"], 1, "the source's partition, as the counts match");
+    let own = &kept["headers"].as_array().unwrap()[..4];
+    assert_eq!(own, [json!(["trace", hex(b"abc")]), json!(["trace", ""]), json!(["none", null]), json!(["tamis-verdict", hex(b"forged")])]);
+    assert_ne!(header(kept, "tamis-verdict").unwrap(), "forged", "ours is appended, the last wins");
+    assert_eq!(header(kept, "tamis-source").unwrap(), format!("{}/1/0", topics.input));
+    let signals: Value = serde_json::from_str(&header(kept, "tamis-signals").unwrap()).unwrap();
+    assert!(signals["pll.nll_token"].as_f64().unwrap() > 0.0 && signals["language"] == "en", "{signals}");
+    assert!(!header(kept, "tamis-policy").unwrap().is_empty() && !header(kept, "tamis-scorer").unwrap().is_empty());
+
+    let deletions: Vec<&Value> = out.iter().filter(|r| header(r, "tamis-verdict").as_deref() == Some("tombstone")).collect();
+    let mut places: Vec<&str> = deletions.iter().map(|record| record["topic"].as_str().unwrap()).collect();
+    places.sort_unstable();
+    let mut expected = [topics.pass.as_str(), &topics.review, &topics.fail];
+    expected.sort_unstable();
+    assert_eq!(places, expected);
+    assert!(deletions.iter().all(|record| record["value"].is_null() && record["key"] == hex(b"gone")));
+
+    let mut classes: Vec<String> = out
+        .iter()
+        .filter(|record| record["topic"] == topics.dead)
+        .map(|record| {
+            let error: Value = serde_json::from_str(&header(record, "tamis-error").unwrap()).unwrap();
+            assert!(!error["message"].as_str().unwrap().is_empty() && error["attempt"] == 1, "{error}");
+            error["class"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    classes.sort_unstable();
+    assert_eq!(classes, ["bad-json", "bad-utf8", "missing-text", "text-not-string", "tombstone-without-key", "too-large"]);
+
+    let empty = out.iter().find(|record| record["value"] == hex(br#"{"id": "empty", "text": ""}"#)).expect("the empty one");
+    assert_eq!(empty["topic"], topics.fail, "an unscorable document fails by default");
+    let reasons: Value = serde_json::from_str(&header(empty, "tamis-reasons").unwrap()).unwrap();
+    assert_eq!(reasons[0]["missing"], "fail", "{reasons}");
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}
+
+#[test]
+fn a_second_pass_and_a_changed_threshold_run_no_forward_pass() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("cached");
+    referee.create(&topics.all(), 4);
+    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 400, "partitions": 4, "seed": 5}));
+    let file = pipeline("cached", &topics, "");
+    let mut rows = Vec::new();
+    for (pass, more) in [&[][..], &["--set", "source.kafka.group=cached-again"], &["--set", "source.kafka.group=cached-third", "--set", "rules.fluent.max=6.0"]]
+        .into_iter()
+        .enumerate()
+    {
+        let mut worker = Worker::run("cached", &file, more);
+        worker.wait_ready();
+        let warmed = worker.metric("tamis_device_rows_total");
+        wait_for(&mut referee, &topics, 400 * (pass as u64 + 1), &worker);
+        rows.push(worker.metric("tamis_device_rows_total") - warmed);
+        if pass > 0 {
+            assert!(worker.metric("tamis_cache_hits_total") > 0.0);
+            let misses = worker.metric("tamis_cache_misses_total");
+            assert!(misses == 0.0, "{misses} misses, {} rows\n{}", rows[pass], worker.log());
+        }
+        worker.signal("-TERM");
+        assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    }
+    eprintln!("rows through the device: first pass {}, second pass {}, changed threshold {}", rows[0], rows[1], rows[2]);
+    assert!(rows[0] > 0.0 && rows[1] == 0.0 && rows[2] == 0.0, "{rows:?}");
+}
+
+#[test]
+fn readiness_follows_the_assignment() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("ready");
+    referee.create(&topics.all(), 1);
+    let file = pipeline("ready", &topics, "");
+    let mut worker = Worker::run("ready", &file, &[]);
+    assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
+    worker.wait_ready();
+    assert_eq!(worker.partitions(), ["0"]);
+    let (status, body) = worker.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    assert!(body.contains("# TYPE tamis_documents_total counter"), "{body}");
+    worker.signal("-INT");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}
+
+fn exit(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tamis"))
+        .args(args)
+        .current_dir(broker::root())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_is_unavailable_exits_69_and_says_what_to_do() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("exits");
+    referee.create(&[topics.input.as_str()], 1);
+    let file = pipeline("exits", &topics, "");
+    let file = file.to_str().unwrap();
+    let (code, said) = exit(&["run", file]);
+    assert!(code == Some(69) && said.contains("exits.dead") && said.contains("create it"), "{code:?} {said}");
+    let (code, said) = exit(&["run", file, "--set", "models.default.path=models/none"]);
+    assert!(code == Some(69) && said.contains("models/none"), "{code:?} {said}");
+    let (code, said) = exit(&["run", file, "--set", "models.default.device=cuda:7"]);
+    assert!(code == Some(69) && said.contains("cuda"), "{code:?} {said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("admin.listen={}", taken.local_addr().unwrap());
+    let (code, said) = exit(&["run", file, "--set", &listen]);
+    assert!(code == Some(69) && said.contains("admin.listen"), "{code:?} {said}");
+    let (code, said) = exit(&["run", file, "--set", "signals.pll.window_tokens=0"]);
+    assert!(code == Some(64) && said.contains("window_tokens"), "{code:?} {said}");
+    let (code, said) = exit(&["run", "no/such/file.toml"]);
+    assert!(code == Some(64) && said.contains("no/such/file.toml"), "{code:?} {said}");
+}

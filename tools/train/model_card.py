@@ -1,0 +1,148 @@
+"""The text of MODEL_CARD.md: owns what is said about the model, from figures measured elsewhere."""
+import re
+
+from train import (
+    BETAS, CLIP, LONG_WINDOW, MODERN_SHARE, P_FRAGMENT, P_LONG, P_SENTENCE, PEAK_LR, TOKENS_PER_STEP,
+    WARMUP_STEPS, WEIGHT_DECAY, WINDOW,
+)
+
+
+def section(markdown, title):
+    """The body of the `## title...` section of the corpus manifest."""
+    match = re.search(rf"^## {re.escape(title)}[^\n]*\n(.*?)(?=^## |\Z)", markdown, re.M | re.S)
+    return match.group(1).strip()
+
+
+def lines_starting(text, prefix):
+    return "\n".join(line for line in text.splitlines() if line.startswith(prefix))
+
+
+def evaluation(metrics, checks):
+    out = [
+        f"* Held-out documents of the training corpus, 128-token windows, 15% masked: {checks['dev_nats_onnx']:.3f} nats per masked token"
+        f" (before rounding the weights to fp16: {checks['dev_nats_fp32']:.3f}).",
+        f"* ONNX Runtime against PyTorch, padded batches included: logits differ by at most {checks['max_logit_difference']:.1e}.",
+    ]
+    if not metrics:
+        return "\n".join(out + ["* The other figures have not been measured for this export."])
+    ewt = metrics["ewt"]
+    out += [
+        f"* English Web Treebank (development part, sentences of 6 to 40 words), exact pseudo-log-likelihood:"
+        f" {ewt['clean']['nats_per_token']:.3f} nats per token, {ewt['clean']['bits_per_byte']:.3f} bits per byte.",
+        "* Telling clean sentences from damaged copies of the same sentences (AUROC; 0.5 is chance):",
+        "",
+        "| damage | mean score per token | mean score per byte |",
+        "|---|--:|--:|",
+    ]
+    for key, label in (("shuffled", "words shuffled"), ("noised", "10% of the characters replaced")):
+        out.append(f"| {label} | {ewt[key]['auroc_per_token']:.3f} | {ewt[key]['auroc_per_byte']:.3f} |")
+    if "blimp" in metrics:
+        blimp = metrics["blimp"]
+        out += [
+            "",
+            f"* BLiMP minimal pairs (20 of its 67 subsets, {blimp['pairs_per_subset']} pairs each): {100 * blimp['mean']:.1f}% (chance is 50%)."
+            " The model knows little grammar; it knows what English looks like.",
+        ]
+    if "windows" in metrics:
+        out += [
+            "",
+            "Mean nats per token of single windows of 128 content tokens (exact score, one token masked at a time), to set thresholds by:",
+            "",
+            "| text | windows | 5% | 25% | median | 75% | 95% | bits per byte: 5% | median | 95% |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        for name, w in metrics["windows"].items():
+            cells = " | ".join(
+                [f"{w['exact'][p]:.2f}" for p in ("p5", "p25", "p50", "p75", "p95")]
+                + [f"{w['bits_per_byte'][p]:.2f}" for p in ("p5", "p50", "p95")]
+            )
+            out.append(f"| {name} | {w['windows']} | {cells} |")
+    return "\n".join(out)
+
+
+def card(shape, parameters, run, finished, checks, metrics, data_meta, corpus_manifest):
+    stable = run["step"] if run["decay_start"] is None else run["decay_start"]
+    minutes = run["seconds"] / 60
+    streams = data_meta["streams"]
+    status = "" if finished else "\n> **Interim export**, taken while training was still running. Not for release.\n"
+    return f"""---
+language: en
+license: apache-2.0
+tags: [masked-lm, bert, text-quality]
+---
+# tamis-en
+
+A small English masked language model that scores how likely a text is, token by token (pseudo-log-likelihood).
+It is the default model of tamis, a streaming corpus filter: well-formed modern prose scores low, shuffled,
+garbled and machine-damaged text scores high. It is the first model of the project, trained on two shared CPU
+cores in {minutes:.0f} minutes: good enough to filter with, far from converged.
+{status}
+## Model
+
+BERT encoder (post-layer-norm, exact GELU, learned positions, decoder tied to the word embeddings):
+{shape.layers} layers, hidden size {shape.hidden}, {shape.heads} heads, feed-forward {shape.feed_forward}, {shape.positions} positions, {parameters:,} parameters.
+
+Tokenizer: byte-level BPE, cased, {shape.vocab:,} pieces, NFC, a space put before the first word; `[PAD]` 0, `[CLS]` 1,
+`[SEP]` 2, `[MASK]` 3, `[UNK]` 4. Every byte sequence can be encoded, so `[UNK]` never occurs.
+
+`model.onnx` (opset 17): inputs `input_ids` and `attention_mask`, int64 [batch, sequence]; output `logits`, float32
+[batch, sequence, {shape.vocab}]; batch and sequence are dynamic, up to {shape.positions} positions. Matrices are stored in fp16 and
+cast to fp32 at load; all computation is fp32. `manifest.json` gives each file's size and SHA-256.
+
+The usual window is {WINDOW} content tokens between `[CLS]` and `[SEP]`. Longer windows, up to {LONG_WINDOW} content tokens,
+were trained on less.
+
+## Training
+
+* {run['step']:,} steps, {run['tokens'] / 1e6:.1f}M token positions, {minutes:.0f} minutes on two shared cores: {stable:,} stable steps (warm-up included) and {run['step'] - stable:,} decay steps.
+* About {TOKENS_PER_STEP:,} positions a step, one length per batch, no padding: windows of {WINDOW} content tokens; {P_SENTENCE:.0%} of
+  batches are single sentences of 6 to 64 tokens; {P_FRAGMENT:.0%} are windows of a random shorter length; from step
+  {run.get('long_from', 0):,} on, {P_LONG:.0%} have all {shape.positions} positions.
+* 15% of tokens are targets (80% `[MASK]`, 10% random, 10% kept). No dropout: {run['tokens'] / (streams['modern']['tokens'] + streams['books']['tokens']):.0%} of one pass over the corpus was read.
+* AdamW {BETAS}, weight decay {WEIGHT_DECAY}, gradient norm clipped at {CLIP}, {WARMUP_STEPS} warm-up steps to {PEAK_LR:g}, constant, then linear
+  to zero; bf16 autocast over fp32 weights.
+* Positions start as sinusoids and the first layer's heads start out looking at the neighbouring tokens; without this
+  so short a run does not get past word frequencies.
+
+The scripts are in `tools/train`.
+
+## Evaluation
+
+{evaluation(metrics, checks)}
+
+## Limits
+
+* English only. Other languages, code, tables and markup score as unlikely text; that is a statement about the model,
+  not about their quality.
+* Undertrained: names, rare words, jargon and figures raise the score. Compare scores within one kind of text, or set
+  thresholds on a sample of your own.
+* {1 - MODERN_SHARE:.0%} of the batches are older books, the rest mostly textbooks, government and technical prose: chat, dialect
+  and other informal English are under-represented and score higher. A filter built on any such score removes more of the
+  text of people who write differently from the corpus. Check what it removes.
+* The score knows form, not truth: fluent falsehood, spam in good English and machine-generated prose score well.
+* Sums over tokens grow with length; use means per token or per byte.
+
+## Data
+
+About 30 million words of English; batches drawn {MODERN_SHARE:.0%} from modern prose (textbooks, US government, technical) and {1 - MODERN_SHARE:.0%} from
+older books and speeches. Only text under licences that permit this use. Markup, code, tables, formulas, exercises and
+references were removed, and short, non-prose and duplicate paragraphs dropped.
+
+{lines_starting(section(corpus_manifest, "Sources"), "|")}
+
+Public domain means the United States; other countries were not checked. US government works are dedicated with CC0 1.0
+elsewhere. PEPs: only those with a public domain or CC0 notice. MASC: its licence permits any research and development
+use, commercial included. OpenStax titles were taken at commits published under CC BY 4.0. Texts under CC BY may carry
+quotations by third parties.
+
+## Attribution
+
+Changes made to all: markup, code, tables, formulas, exercises and references removed; short, non-prose and duplicate
+paragraphs dropped.
+
+{lines_starting(section(corpus_manifest, "Attribution"), "* ")}
+"""
+
+
+def write_card(path, **values):
+    path.write_text(card(**values), encoding="utf-8")
