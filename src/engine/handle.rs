@@ -188,6 +188,11 @@ impl Engine {
             let provider = onnx.provider();
             metrics::device_provider(provider);
             let mut runner = Runner::Onnx(Box::new(onnx));
+            let misfit = |why| Error::Model {
+                path: settings.path.join(model::GRAPH),
+                why: format!("can't score a single token ({why}); do tokenizer and model belong together?"),
+            };
+            runner.score(&known.probe(1, 1)).map_err(|failure| misfit(failure.why))?;
             warm_up(&mut runner, &known, budget)?;
             Ok((runner, provider))
         };

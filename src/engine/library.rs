@@ -2,8 +2,9 @@
 
 use super::Error;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The library's file name beside the executable or under `lib/tamis`.
 const NAME: &str = "libonnxruntime.so";
@@ -19,10 +20,22 @@ fn load() -> Result<Environment, Error> {
     let path = find(std::env::var_os("TAMIS_ORT_LIB").map(PathBuf::from), exe.as_deref(), Path::exists)?;
     let broken = |why: String| Error::LibraryBroken { path: path.clone(), why };
     let builder = ort::init_from(&path).map_err(|error| broken(error.to_string()))?;
-    let environment =
-        builder.with_name("tamis").with_telemetry(false).build().map_err(|error| broken(error.to_string()))?;
+    let environment = builder
+        .with_name("tamis")
+        .with_telemetry(false)
+        .with_logger(Arc::new(|level, _, _, place, message| log(&level, place, message)))
+        .build()
+        .map_err(|error| broken(error.to_string()))?;
     tracing::debug!(path = %path.display(), "loaded onnx runtime");
     Ok(environment)
+}
+
+/// ONNX Runtime's own log, into ours. What fails is also returned as an error and told once there, so here it is detail.
+fn log(level: &LogLevel, place: &str, message: &str) {
+    match level {
+        LogLevel::Fatal | LogLevel::Error | LogLevel::Warning => tracing::debug!(place, message, "onnx runtime says"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(place, message, "onnx runtime says"),
+    }
 }
 
 /// Where the library is: the override (and nowhere else) if set, else the first place that has it.

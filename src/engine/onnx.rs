@@ -138,9 +138,11 @@ fn session(settings: &Settings, path: &Path) -> Result<(Session, &'static str), 
             tracing::info!(why = %error, "no usable gpu, running on the cpu");
             on_cpu()
         }),
-        Device::Cuda(number) => build(Some(number))
-            .map(|session| (session, "cuda"))
-            .map_err(|error| Error::DeviceAbsent { asked: settings.device.to_string(), why: error.to_string() }),
+        Device::Cuda(number) => build(Some(number)).map(|session| (session, "cuda")).or_else(|error| {
+            // A model that doesn't run on the CPU either is at fault itself.
+            let _ = on_cpu()?;
+            Err(Error::DeviceAbsent { asked: settings.device.to_string(), why: error.to_string() })
+        }),
     }
 }
 

@@ -16,8 +16,8 @@ const STRIDE: usize = 7;
 pub(super) async fn check(model: &Model) -> Result<(), Error> {
     let (mut sum, mut tokens, mut better) = (0.0, 0_usize, 0_usize);
     for (number, sentence) in SENTENCES.iter().enumerate() {
-        let plain = score(model, sentence).await?;
-        let shuffled = score(model, &shuffle(sentence, number as u64)).await?;
+        let shuffled = shuffle(sentence, number as u64);
+        let (plain, shuffled) = tokio::try_join!(score(model, sentence), score(model, &shuffled))?;
         sum += plain.iter().sum::<f64>();
         tokens += plain.len();
         better += usize::from(mean(&plain) < mean(&shuffled));

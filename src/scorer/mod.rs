@@ -20,6 +20,3 @@ pub use error::Error;
 pub use model::Model;
 pub use pll::{Scorer, Token};
 pub use settings::{Masking, Settings};
-
-#[cfg(test)]
-mod tests;

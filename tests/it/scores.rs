@@ -200,6 +200,22 @@ async fn a_window_that_does_not_fit_and_a_head_that_talks_nonsense_are_refused()
 }
 
 #[tokio::test]
+async fn a_tokenizer_of_another_model_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, from) in [("model.onnx", 0), ("tokenizer.json", 2), ("tokenizer_config.json", 2), ("config.json", 2)] {
+        std::fs::copy(fixture(MODELS[from]).join(name), dir.path().join(name)).unwrap();
+    }
+    let settings = engine::Settings {
+        path: dir.path().to_owned(),
+        device: engine::Device::Cpu,
+        head_check: HeadCheck::Warn,
+        ..engine::Settings::default()
+    };
+    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    assert!(error.contains("do tokenizer and model belong together?"), "{error}");
+}
+
+#[tokio::test]
 async fn a_device_asked_for_and_absent_is_an_error() {
     let settings =
         engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cuda(99), ..engine::Settings::default() };
