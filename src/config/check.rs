@@ -133,13 +133,12 @@ fn signals(settings: &Settings, problems: &mut Problems) {
             let known = settings.models.keys().cloned().collect();
             problems.add(format!("{key}.model"), Wrong::UnknownModel { model: pll.model.clone(), known });
         }
-        if let Err(error) = pll.check(name) {
-            match error {
-                scorer::Error::Settings { key: wrong, why, .. } => {
-                    problems.add(format!("{key}.{wrong}"), Wrong::Room(why));
-                }
-                other => problems.add(&key, Wrong::Room(other.to_string())),
+        match pll.check(name) {
+            Ok(()) => (),
+            Err(scorer::Error::Settings { key: wrong, why, .. }) => {
+                problems.add(format!("{key}.{wrong}"), Wrong::Room(why));
             }
+            Err(other) => problems.add(&key, Wrong::Room(other.to_string())),
         }
     }
 }

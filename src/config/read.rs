@@ -4,6 +4,8 @@
 //! Values of overrides are text, read as the key's type asks: numbers and booleans as in TOML, lists as `[...]` or
 //! separated by commas, tables as `{...}`.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "of the kinds of values that `config` knows, TOML has only some")]
+
 mod failure;
 
 #[cfg(test)]

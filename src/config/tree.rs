@@ -3,6 +3,8 @@
 //! Invariant: every value knows where it was written; a value of an override stays the text that it was, so that the key's type,
 //! not the text's looks, decides what it means.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "of the kinds of values that `config` knows, TOML has only some")]
+
 use super::error::{Error, hint};
 use super::override_::Override;
 use crate::judge::nearest;

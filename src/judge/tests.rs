@@ -181,10 +181,10 @@ fn the_policy_is_the_rules_and_nothing_else() {
     let a = rule("a", |r| r.max = Some(0.0));
     let b = rule("b", |r| r.min = Some(1.0));
     assert_eq!(policy(&[]).len(), 16);
-    assert_eq!(policy(&[a.clone()]), policy(&[rule("a", |r| r.max = Some(-0.0))]));
+    assert_eq!(policy(std::slice::from_ref(&a)), policy(&[rule("a", |r| r.max = Some(-0.0))]));
     let mut all = BTreeSet::new();
     all.insert(policy(&[]));
-    all.insert(policy(&[a.clone()]));
+    all.insert(policy(std::slice::from_ref(&a)));
     all.insert(policy(&[a.clone(), b.clone()]));
     all.insert(policy(&[b.clone(), a.clone()]));
     all.insert(policy(&[rule("a", |r| r.max = Some(1.0))]));
