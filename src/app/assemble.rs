@@ -74,7 +74,10 @@ async fn load(
     models: &mut BTreeMap<String, Arc<Model>>,
 ) -> Result<Arc<Model>, Failure> {
     let Some(model) = settings.models.get(name) else {
-        return Err(Failure::new(Exit::Usage, format!("a signal names model {name:?}, but there is no [models.{name}]")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("a signal names model {name:?}, but there is no [models.{name}]"),
+        ));
     };
     tracing::info!(model = name, path = %model.path.display(), "loading the model");
     let model = Arc::new(Model::load(name, model).await?);

@@ -12,7 +12,7 @@ mod score;
 mod stop;
 
 pub use failure::Failure;
-pub(crate) use run::{announce, bug};
 pub use run::{Watch, run};
+pub(crate) use run::{announce, bug};
 pub use score::{Job, score};
 pub use stop::Stop;

@@ -26,7 +26,8 @@ const TAP: usize = 256;
 
 pub(super) fn demo(args: &Demo, overrides: &[Override]) -> Result<(), Failure> {
     let labels = Labels::read(LABELS).map_err(app::bug)?;
-    let sample: Vec<Vec<u8>> = SAMPLE.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).filter(|line| !line.is_empty()).collect();
+    let sample: Vec<Vec<u8>> =
+        SAMPLE.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).filter(|line| !line.is_empty()).collect();
     let folder = std::env::temp_dir().join(format!("tamis-demo-{}", std::process::id()));
     let broker = Embedded::start(&[
         ("demo.raw", PARTITIONS),
@@ -107,9 +108,9 @@ fn settings(args: &Demo, overrides: &[Override], broker: &Embedded, folder: &Pat
 /// The bundled model: below the current directory, else beside the binary, else where it was built.
 fn model() -> PathBuf {
     let relative = Path::new("models/tamis-en");
-    let beside = std::env::current_exe().ok().and_then(|exe| {
-        exe.ancestors().skip(1).map(|dir| dir.join(relative)).find(|path| path.is_dir())
-    });
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.ancestors().skip(1).map(|dir| dir.join(relative)).find(|path| path.is_dir()));
     if relative.is_dir() {
         return relative.to_owned();
     }

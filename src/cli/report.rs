@@ -133,7 +133,15 @@ fn as_f64(n: usize) -> f64 {
 fn snippet(text: &str) -> String {
     let mut line: String = text
         .chars()
-        .map(|c| if c.is_whitespace() { ' ' } else if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_whitespace() {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .take(SNIPPET + 1)
         .collect();
     if line.chars().count() > SNIPPET {

@@ -191,7 +191,9 @@ impl Driver {
         }
         let code = error.rdkafka_error_code();
         if code.is_some_and(is_hopeless) {
-            self.fail(format!("the consumer can't go on: {text}; check the group, its permissions and the credentials"));
+            self.fail(format!(
+                "the consumer can't go on: {text}; check the group, its permissions and the credentials"
+            ));
         }
     }
 

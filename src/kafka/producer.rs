@@ -185,8 +185,9 @@ impl Producer {
             output.key.as_deref(),
             self.partitions(&output.topic, false),
         );
-        let mut record: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(&output.topic, index).partition(chosen).headers(record::owned_headers(&output.headers));
+        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&output.topic, index)
+            .partition(chosen)
+            .headers(record::owned_headers(&output.headers));
         record.key = output.key.as_deref();
         record.payload = output.value.as_deref();
         record.timestamp = output.timestamp_ms;
@@ -227,7 +228,11 @@ impl Producer {
                 .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
         }
         let Some(consumer) = self.consumer.as_ref().filter(|_| !positions.is_empty()) else {
-            return if self.transactional { self.until(deadline, || self.producer.commit_transaction(CALL)) } else { Ok(()) };
+            return if self.transactional {
+                self.until(deadline, || self.producer.commit_transaction(CALL))
+            } else {
+                Ok(())
+            };
         };
         if !self.transactional {
             return consumer
@@ -276,10 +281,12 @@ impl Producer {
         if let Some((code, message)) = self.producer.client().fatal_error() {
             return DeliveryError::Fatal(format!("{code}: {message}"));
         }
-        match error {
-            KafkaError::Transaction(inner) if inner.is_fatal() => DeliveryError::Fatal(inner.to_string()),
-            other => DeliveryError::Aborted(other.to_string()),
+        if let KafkaError::Transaction(inner) = error
+            && inner.is_fatal()
+        {
+            return DeliveryError::Fatal(inner.to_string());
         }
+        DeliveryError::Aborted(error.to_string())
     }
 
     /// How many partitions `topic` has, from metadata not older than a minute. An unknown count is 1 for outputs and 0 for sources.

@@ -37,8 +37,9 @@ fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
         let mut value = std::ptr::null();
         let mut size = 0_usize;
         // SAFETY: the three out-pointers are valid; what they receive lives as long as the message, which outlives this function.
-        let err =
-            unsafe { rdkafka::bindings::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size) };
+        let err = unsafe {
+            rdkafka::bindings::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size)
+        };
         if err != rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
             break;
         }

@@ -56,7 +56,7 @@ pub const OWNED_PROPERTIES: &[&str] = &[
 
 /// Whether a source property also makes sense for the producer of the same cluster: how to reach it, not how to read from it.
 #[must_use]
-pub fn is_connection_property(name: &str) -> bool {
+pub(super) fn is_connection_property(name: &str) -> bool {
     ["security.", "sasl.", "ssl.", "socket.", "broker.address", "client.dns", "reconnect."]
         .iter()
         .any(|prefix| name.starts_with(prefix))

@@ -78,8 +78,14 @@ mod tests {
 
     fn parcel(partition: i32, offset: i64) -> Parcel<Judged> {
         let origin = Origin { lane: Lane { topic: "t".into(), partition }, offset };
-        let record =
-            Record { origin: origin.clone(), key: None, value: None, timestamp_ms: None, headers: Vec::new(), defect: None };
+        let record = Record {
+            origin: origin.clone(),
+            key: None,
+            value: None,
+            timestamp_ms: None,
+            headers: Vec::new(),
+            defect: None,
+        };
         Parcel {
             body: Judged::Tombstone { record },
             receipt: Receipt { origin, epoch: 1, permits: Permits::default() },

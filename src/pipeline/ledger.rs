@@ -125,9 +125,10 @@ impl Ledger {
 
     /// Whether nothing is open on these lanes.
     pub(crate) fn is_drained(&self, lanes: &[Lane]) -> bool {
-        lanes.iter().filter_map(|lane| self.pages.get(lane)).all(|page| {
-            page.closed || (page.entries.is_empty() && page.released == 0)
-        })
+        lanes
+            .iter()
+            .filter_map(|lane| self.pages.get(lane))
+            .all(|page| page.closed || (page.entries.is_empty() && page.released == 0))
     }
 
     /// Forgets these lanes: what is open on them stays unread.

@@ -28,11 +28,12 @@ impl KafkaSink {
     /// The topics that `routes` names, each once: what the producer must be able to see.
     #[must_use]
     pub fn topics(routes: &RouteSettings) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> = [Some(&routes.pass), Some(&routes.fail), routes.review.as_ref(), Some(&routes.dead_letter)]
-            .into_iter()
-            .flatten()
-            .map(|name| Arc::from(name.as_str()))
-            .collect();
+        let mut names: Vec<Arc<str>> =
+            [Some(&routes.pass), Some(&routes.fail), routes.review.as_ref(), Some(&routes.dead_letter)]
+                .into_iter()
+                .flatten()
+                .map(|name| Arc::from(name.as_str()))
+                .collect();
         names.sort();
         names.dedup();
         names
@@ -146,4 +147,3 @@ fn output(topic: &Arc<str>, record: &Record, headers: Vec<Header>) -> Output {
         timestamp_ms: record.timestamp_ms,
     }
 }
-

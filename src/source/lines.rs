@@ -85,7 +85,8 @@ fn read(mut reader: Box<dyn BufRead + Send>, topic: &Arc<str>, outlet: &Outlet, 
         };
         let origin = Origin { lane: lane.clone(), offset };
         offset += 1;
-        let record = Record { origin, key: None, value: Some(value), timestamp_ms: None, headers: Vec::new(), defect: None };
+        let record =
+            Record { origin, key: None, value: Some(value), timestamp_ms: None, headers: Vec::new(), defect: None };
         let Some(permits) = permits(outlet, record.weight_bytes(), stop) else { return };
         metrics::record_read(record.weight_bytes());
         let receipt = Receipt { origin: record.origin.clone(), epoch: 1, permits };

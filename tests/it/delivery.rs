@@ -41,7 +41,7 @@ fn undecided(referee: &mut Referee, topics: &Topics) -> (u64, Vec<String>) {
 }
 
 /// Stops `victim` in its tracks again and again until it is caught with records in the log that are not yet committed, then kills it there.
-/// Returns how many such records a read-uncommitted reader saw at that moment.
+/// Returns in how many partitions a read-uncommitted reader saw such a record at that moment.
 fn kill_inside_a_transaction(referee: &mut Referee, topics: &Topics, victim: &mut Worker) -> u64 {
     for attempt in 1..=400 {
         // An uneven rhythm, so that no beat of the worker's hides its transactions from us.
@@ -56,7 +56,9 @@ fn kill_inside_a_transaction(referee: &mut Referee, topics: &Topics, victim: &mu
         }
         if records > 0 && sources.iter().all(|partition| owned.contains(partition)) {
             victim.signal("-KILL");
-            eprintln!("killed inside a transaction at attempt {attempt}: {records} undecided records of partitions {sources:?}");
+            eprintln!(
+                "killed inside a transaction at attempt {attempt}: undecided records seen in {records} output partitions, from source partitions {sources:?}"
+            );
             return records;
         }
         victim.signal("-CONT");
@@ -107,7 +109,10 @@ fn ten_thousand_documents_survive_a_rebalance_and_a_kill_inside_a_transaction() 
     let verdict = referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()}));
     check(&verdict, DOCUMENTS);
     for route in ["pass", "review", "fail", "dead"] {
-        assert!(verdict["routes"][route].as_u64().unwrap_or(0) > 0, "the test wants something on every route: {verdict}");
+        assert!(
+            verdict["routes"][route].as_u64().unwrap_or(0) > 0,
+            "the test wants something on every route: {verdict}"
+        );
     }
     let lag = referee.ask("committed", json!({"topic": topics.input, "group": "eo"}));
     assert_eq!(lag["lag"], 0, "offsets travel with the transactions: {lag}");
@@ -118,7 +123,10 @@ fn a_second_signal_ends_at_once_and_nothing_is_lost() {
     let mut referee = Referee::start();
     let topics = Topics::new("twice");
     referee.create(&topics.all(), PARTITIONS);
-    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 1_500, "partitions": PARTITIONS, "seed": 3}));
+    referee.ask(
+        "produce",
+        json!({"topic": topics.input, "first": 0, "count": 1_500, "partitions": PARTITIONS, "seed": 3}),
+    );
     let file = pipeline("twice", &topics, EAGER);
     let mut hasty = Worker::run("hasty", &file, &[]);
     hasty.wait_ready();
@@ -140,7 +148,10 @@ fn a_missed_drain_deadline_exits_75_and_commits_nothing_of_what_was_open() {
     let mut referee = Referee::start();
     let topics = Topics::new("late");
     referee.create(&topics.all(), PARTITIONS);
-    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 3_000, "partitions": PARTITIONS, "seed": 4}));
+    referee.ask(
+        "produce",
+        json!({"topic": topics.input, "first": 0, "count": 3_000, "partitions": PARTITIONS, "seed": 4}),
+    );
     let file = pipeline("late", &topics, "[delivery]\ndrain_ms = 1\nmax_documents = 3000\n");
     let mut worker = Worker::run("late", &file, &[]);
     worker.wait_ready();

@@ -38,12 +38,43 @@ fn wait_for(referee: &mut Referee, topics: &Topics, wanted: u64, worker: &Worker
     }
 }
 
+/// The one deletion stands on pass, review and fail, and nowhere else.
+fn check_deletions(out: &[Value], topics: &Topics) {
+    let deletions: Vec<&Value> =
+        out.iter().filter(|r| header(r, "tamis-verdict").as_deref() == Some("tombstone")).collect();
+    let mut places: Vec<&str> = deletions.iter().map(|record| record["topic"].as_str().unwrap()).collect();
+    places.sort_unstable();
+    let mut expected = [topics.pass.as_str(), &topics.review, &topics.fail];
+    expected.sort_unstable();
+    assert_eq!(places, expected);
+    assert!(deletions.iter().all(|record| record["value"].is_null() && record["key"] == hex(b"gone")));
+}
+
+/// Each dead letter names its class, and why.
+fn check_dead_letters(out: &[Value], topics: &Topics) {
+    let mut classes: Vec<String> = out
+        .iter()
+        .filter(|record| record["topic"] == topics.dead)
+        .map(|record| {
+            let error: Value = serde_json::from_str(&header(record, "tamis-error").unwrap()).unwrap();
+            assert!(!error["message"].as_str().unwrap().is_empty() && error["attempt"] == 1, "{error}");
+            error["class"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    classes.sort_unstable();
+    assert_eq!(
+        classes,
+        ["bad-json", "bad-utf8", "missing-text", "text-not-string", "tombstone-without-key", "too-large"]
+    );
+}
+
 #[test]
 fn records_pass_byte_for_byte_and_carry_their_verdict() {
     let mut referee = Referee::start();
     let topics = Topics::new("bytes");
     referee.create(&topics.all(), 2);
-    let good = br#"{"id": "a1", "text": "The committee met on Tuesday to discuss the annual budget.", "language": "en"}"#;
+    let good =
+        br#"{"id": "a1", "text": "The committee met on Tuesday to discuss the annual budget.", "language": "en"}"#;
     let records = json!([
         {"value": hex(good), "key": hex(b"\x00\xff key"), "partition": 1, "timestamp": 1_700_000_000_123_u64,
          "headers": [["trace", hex(b"abc")], ["trace", hex(b"")], ["none", null], ["tamis-verdict", hex(b"forged")]]},
@@ -69,34 +100,25 @@ fn records_pass_byte_for_byte_and_carry_their_verdict() {
     assert_eq!(kept["timestamp"], 1_700_000_000_123_u64);
     assert_eq!(kept["partition"], 1, "the source's partition, as the counts match");
     let own = &kept["headers"].as_array().unwrap()[..4];
-    assert_eq!(own, [json!(["trace", hex(b"abc")]), json!(["trace", ""]), json!(["none", null]), json!(["tamis-verdict", hex(b"forged")])]);
+    assert_eq!(
+        own,
+        [
+            json!(["trace", hex(b"abc")]),
+            json!(["trace", ""]),
+            json!(["none", null]),
+            json!(["tamis-verdict", hex(b"forged")])
+        ]
+    );
     assert_ne!(header(kept, "tamis-verdict").unwrap(), "forged", "ours is appended, the last wins");
     assert_eq!(header(kept, "tamis-source").unwrap(), format!("{}/1/0", topics.input));
     let signals: Value = serde_json::from_str(&header(kept, "tamis-signals").unwrap()).unwrap();
     assert!(signals["pll.nll_token"].as_f64().unwrap() > 0.0 && signals["language"] == "en", "{signals}");
     assert!(!header(kept, "tamis-policy").unwrap().is_empty() && !header(kept, "tamis-scorer").unwrap().is_empty());
 
-    let deletions: Vec<&Value> = out.iter().filter(|r| header(r, "tamis-verdict").as_deref() == Some("tombstone")).collect();
-    let mut places: Vec<&str> = deletions.iter().map(|record| record["topic"].as_str().unwrap()).collect();
-    places.sort_unstable();
-    let mut expected = [topics.pass.as_str(), &topics.review, &topics.fail];
-    expected.sort_unstable();
-    assert_eq!(places, expected);
-    assert!(deletions.iter().all(|record| record["value"].is_null() && record["key"] == hex(b"gone")));
-
-    let mut classes: Vec<String> = out
-        .iter()
-        .filter(|record| record["topic"] == topics.dead)
-        .map(|record| {
-            let error: Value = serde_json::from_str(&header(record, "tamis-error").unwrap()).unwrap();
-            assert!(!error["message"].as_str().unwrap().is_empty() && error["attempt"] == 1, "{error}");
-            error["class"].as_str().unwrap().to_owned()
-        })
-        .collect();
-    classes.sort_unstable();
-    assert_eq!(classes, ["bad-json", "bad-utf8", "missing-text", "text-not-string", "tombstone-without-key", "too-large"]);
-
-    let empty = out.iter().find(|record| record["value"] == hex(br#"{"id": "empty", "text": ""}"#)).expect("the empty one");
+    check_deletions(&out, &topics);
+    check_dead_letters(&out, &topics);
+    let empty =
+        out.iter().find(|record| record["value"] == hex(br#"{"id": "empty", "text": ""}"#)).expect("the empty one");
     assert_eq!(empty["topic"], topics.fail, "an unscorable document fails by default");
     let reasons: Value = serde_json::from_str(&header(empty, "tamis-reasons").unwrap()).unwrap();
     assert_eq!(reasons[0]["missing"], "fail", "{reasons}");
@@ -112,9 +134,13 @@ fn a_second_pass_and_a_changed_threshold_run_no_forward_pass() {
     referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 400, "partitions": 4, "seed": 5}));
     let file = pipeline("cached", &topics, "");
     let mut rows = Vec::new();
-    for (pass, more) in [&[][..], &["--set", "source.kafka.group=cached-again"], &["--set", "source.kafka.group=cached-third", "--set", "rules.fluent.max=6.0"]]
-        .into_iter()
-        .enumerate()
+    for (pass, more) in [
+        &[][..],
+        &["--set", "source.kafka.group=cached-again"],
+        &["--set", "source.kafka.group=cached-third", "--set", "rules.fluent.max=6.0"],
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut worker = Worker::run("cached", &file, more);
         worker.wait_ready();
@@ -129,7 +155,10 @@ fn a_second_pass_and_a_changed_threshold_run_no_forward_pass() {
         worker.signal("-TERM");
         assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
     }
-    eprintln!("rows through the device: first pass {}, second pass {}, changed threshold {}", rows[0], rows[1], rows[2]);
+    eprintln!(
+        "rows through the device: first pass {}, second pass {}, changed threshold {}",
+        rows[0], rows[1], rows[2]
+    );
     assert!(rows[0] > 0.0 && rows[1] == 0.0 && rows[2] == 0.0, "{rows:?}");
 }
 

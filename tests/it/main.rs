@@ -1,6 +1,13 @@
 //! The one integration binary: the whole of tamis against the genuine parts it works with.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is a test")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test"
+)]
 
 mod broker;
 mod delivery;

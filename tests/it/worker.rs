@@ -22,7 +22,13 @@ pub struct Topics {
 impl Topics {
     pub fn new(name: &str) -> Self {
         let topic = |suffix: &str| format!("{name}.{suffix}");
-        Self { input: topic("raw"), pass: topic("pass"), review: topic("review"), fail: topic("fail"), dead: topic("dead") }
+        Self {
+            input: topic("raw"),
+            pass: topic("pass"),
+            review: topic("review"),
+            fail: topic("fail"),
+            dead: topic("dead"),
+        }
     }
 
     pub fn all(&self) -> [&str; 5] {
@@ -44,9 +50,9 @@ pub fn pipeline(name: &str, topics: &Topics, extra: &str) -> PathBuf {
 brokers = "{brokers}"
 topics = ["{input}"]
 group = "{name}"
-properties = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
+properties = {{ "session.timeout.ms" = "10000", "heartbeat.interval.ms" = "500" }}
 [sink.kafka]
-properties = {{ "transaction.timeout.ms" = "8000" }}
+properties = {{ "transaction.timeout.ms" = "12000" }}
 [models.default]
 path = "{model}"
 threads = 1
@@ -152,9 +158,7 @@ impl Worker {
     pub fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.get("/metrics").expect("metrics");
         body.lines()
-            .filter(|line| {
-                line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
-            })
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }

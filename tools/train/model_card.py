@@ -60,6 +60,18 @@ def evaluation(metrics, checks):
     return "\n".join(out)
 
 
+def decay_note(run):
+    """How the decay's planned length was changed on the way, if it was."""
+    plan = [leg for leg in run.get("decay_plan", []) if run["decay_start"] is not None and leg[0] >= run["decay_start"]]
+    if len(plan) < 2:
+        return ""
+    changes = ", ".join(f"{length:,} from step {step:,} on" for step, length in plan[1:])
+    return (
+        f" The decay was begun with {plan[0][1]:,} steps planned and lengthened when the machine turned out faster: {changes}"
+        " (the rate steps up at these points)."
+    )
+
+
 def card(shape, parameters, run, finished, checks, metrics, data_meta, corpus_manifest):
     stable = run["step"] if run["decay_start"] is None else run["decay_start"]
     minutes = run["seconds"] / 60
@@ -94,7 +106,7 @@ were trained on less.
 
 ## Training
 
-* {run['step']:,} steps, {run['tokens'] / 1e6:.1f}M token positions, {minutes:.0f} minutes on two shared cores: {stable:,} stable steps (warm-up included) and {run['step'] - stable:,} decay steps.
+* {run['step']:,} steps, {run['tokens'] / 1e6:.1f}M token positions, {minutes:.0f} minutes on two shared cores: {stable:,} stable steps (warm-up included) and {run['step'] - stable:,} decay steps.{decay_note(run)}
 * About {TOKENS_PER_STEP:,} positions a step, one length per batch, no padding: windows of {WINDOW} content tokens; {P_SENTENCE:.0%} of
   batches are single sentences of 6 to 64 tokens; {P_FRAGMENT:.0%} are windows of a random shorter length; from step
   {run.get('long_from', 0):,} on, {P_LONG:.0%} have all {shape.positions} positions.

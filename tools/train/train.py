@@ -202,6 +202,8 @@ def main():
         torch.set_rng_state(saved["torch_rng"])
         run = saved["run"]
     run["long_from"] = args.long_from
+    # The decay's length may be changed on resuming (a shared machine's speed changes): keep a record.
+    run.setdefault("decay_plan", []).append([run["step"], args.decay_steps])
 
     seconds_before, started = run["seconds"], time.time()
 
