@@ -20,7 +20,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    let default = matches!(cli.command, Command::Demo(_) | Command::Score(_)).then_some("warn,librdkafka=off");
+    let default = matches!(cli.command, Command::Demo(_) | Command::Score(_)).then_some("warn,rdkafka=off");
     let filter = cli.log.as_deref().or(default.filter(|_| !log_variable_is_set()));
     if let Err(error) = telemetry::init_logging(cli.log_format.into(), filter) {
         return complain(&Failure::new(Exit::Usage, error));

@@ -67,8 +67,8 @@ def decay_note(run):
         return ""
     changes = ", ".join(f"{length:,} from step {step:,} on" for step, length in plan[1:])
     return (
-        f" The decay was begun with {plan[0][1]:,} steps planned and lengthened when the machine turned out faster: {changes}"
-        " (the rate steps up at these points)."
+        f" The decay was begun with {plan[0][1]:,} steps planned, and its length was changed as the speed of the shared machine changed: {changes}"
+        " (the rate jumps at these points)."
     )
 
 
