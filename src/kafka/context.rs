@@ -89,7 +89,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client error");
+        // The log callback has said it already.
+        tracing::debug!(%error, reason, "kafka client error");
     }
 }
 

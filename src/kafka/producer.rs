@@ -74,7 +74,8 @@ impl ClientContext for DeliveryContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer error");
+        // The log callback has said it already.
+        tracing::debug!(%error, reason, "kafka producer error");
     }
 }
 
