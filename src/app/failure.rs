@@ -29,15 +29,21 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl From<Stopped> for Failure {
-    fn from(stopped: Stopped) -> Self {
-        let exit = match &stopped {
+impl Failure {
+    /// The exit code of a flow that stopped.
+    pub(super) fn exit_of(stopped: &Stopped) -> Exit {
+        match stopped {
             Stopped::Unavailable(_) => Exit::Unavailable,
             Stopped::Fault(fault) if fault.class == crate::corpus::Class::EngineGone => Exit::Unavailable,
             Stopped::Fault(_) | Stopped::Panic(_) => Exit::Bug,
             Stopped::DrainDeadline { .. } => Exit::DrainDeadline,
-        };
-        Self::new(exit, stopped)
+        }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(Self::exit_of(&stopped), stopped)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::assemble::Parts;
 use super::failure::Failure;
+use super::stop;
 use crate::admin;
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Intake, Judged, Outlet, intake};
-use crate::kafka::{Guarantee, Producer};
+use crate::kafka::{Consumer, Guarantee, Producer};
 use crate::pipeline::{self, Ending, Flow, Summary};
 use crate::sink::{KafkaSink, Report, RouteSettings, Sink};
 use crate::source::{Input, Source};
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 const QUEUE: usize = 1024;
 const CLOSE_BUDGET: Duration = Duration::from_secs(20);
 const ENGINE_BUDGET: Duration = Duration::from_secs(10);
+const LAST_RESORT: Duration = Duration::from_secs(90);
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How a run is watched and stopped from outside.
@@ -45,17 +47,24 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
 
     let parts = Parts::assemble(&settings, &board).await?;
     let (outlet, intake) = open_intake(&settings);
-    let (source, sink) = {
+    let (mut source, sink) = {
         let (settings, board, imprint, instance) =
             (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());
         let open = move || open(&settings, outlet, board, imprint, instance);
         tokio::task::spawn_blocking(open).await??
     };
+    source.start()?;
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running");
     let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
     let ended = flow.run(intake, &source, watch.stop).await;
 
     board.set_draining();
+    // Closing and dropping a Kafka client can hang; from here on the end is certain.
+    let exit = match &ended {
+        Ok(_) => Exit::Done,
+        Err(stopped) => Failure::exit_of(stopped),
+    };
+    stop::last_resort(exit, LAST_RESORT);
     let closed = tokio::task::spawn_blocking(move || source.close(CLOSE_BUDGET)).await?;
     if !closed {
         tracing::warn!("the source did not end in time");
@@ -89,7 +98,9 @@ fn open(
     };
     let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
     if !to_kafka {
-        return Ok((source, Sink::Report(Report::new(Box::new(std::io::stdout()), imprint))));
+        let committer = source.consumer().map(Consumer::committer);
+        let report = Report::new(Box::new(std::io::stdout()), imprint, committer);
+        return Ok((source, Sink::Report(report)));
     }
     let routes: &RouteSettings = &settings.routes;
     let consumed = settings.source.kafka.as_ref().zip(source.consumer());

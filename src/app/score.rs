@@ -45,7 +45,7 @@ pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Fa
     let source = Source::lines(&job.input, outlet, settings.document.max_bytes)?;
     let writer = writer(job.output)?;
     let parts = Parts::assemble(&settings, &board).await?;
-    let sink = Sink::Report(Report::new(writer, parts.imprint.clone()));
+    let sink = Sink::Report(Report::new(writer, parts.imprint.clone(), None));
     let flow = Flow::new(parts.road.clone(), sink, delivery, board, Some(job.tap));
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);

@@ -10,7 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-const GRACE: Duration = Duration::from_secs(30);
+/// Closing the source, the engines and the cache after a full drain.
+const GRACE: Duration = Duration::from_secs(120);
 
 /// The stop of one process. Keep it: dropping it leaves signals unheard.
 pub struct Stop {
@@ -53,18 +54,23 @@ async fn listen(mut term: Signal, mut int: Signal, sender: watch::Sender<bool>, 
     heard().await;
     tracing::info!("stop asked for, draining");
     sender.send_replace(true);
-    // A thread, because the runtime itself may be what hangs.
-    let _ = std::thread::Builder::new().name("last-resort".into()).spawn(move || {
-        std::thread::sleep(drain + GRACE);
-        tracing::error!("the shutdown hangs, giving up");
-        end();
-    });
+    last_resort(Exit::DrainDeadline, drain + GRACE);
     heard().await;
     tracing::warn!("second signal, ending at once");
-    end();
+    end(Exit::DrainDeadline);
+}
+
+/// Ends the process with `exit` after `wait`, if it is still there.
+pub(super) fn last_resort(exit: Exit, wait: Duration) {
+    // A thread, because the runtime itself may be what hangs. Without one to be had, the supervisor's patience has to do.
+    let _ = std::thread::Builder::new().name("last-resort".into()).spawn(move || {
+        std::thread::sleep(wait);
+        tracing::error!("the shutdown hangs, giving up");
+        end(exit);
+    });
 }
 
 #[allow(clippy::disallowed_methods, reason = "the last resort: nothing else is left to wait for")]
-fn end() {
-    std::process::exit(i32::from(Exit::DrainDeadline.code()));
+fn end(exit: Exit) {
+    std::process::exit(i32::from(exit.code()));
 }

@@ -166,10 +166,7 @@ fn routes(settings: &Settings, problems: &mut Problems) {
         ("routes.dead_letter", Some(routes.dead_letter.as_str())),
     ];
     // A producer of another cluster may use the source's names.
-    let same_cluster = settings.source.kafka.as_ref().filter(|source| {
-        let other = settings.sink.kafka.as_ref().map_or("", |sink| sink.brokers.as_str());
-        other.is_empty() || other == source.brokers
-    });
+    let same_cluster = settings.source.kafka.as_ref().filter(|_| settings.fits_a_transaction());
     for (key, topic) in all {
         let Some(topic) = topic else { continue };
         if topic.trim().is_empty() {
@@ -190,12 +187,12 @@ fn routes(settings: &Settings, problems: &mut Problems) {
 
 fn delivery(settings: &Settings, problems: &mut Problems) {
     let delivery = &settings.delivery;
-    let kafka_to_kafka = settings.source.kafka.is_some() && settings.sink.stdout.is_none();
-    if delivery.guarantee == Some(Guarantee::ExactlyOnce) && !kafka_to_kafka {
+    if delivery.guarantee == Some(Guarantee::ExactlyOnce) && !settings.fits_a_transaction() {
         problems.add("delivery.guarantee", Wrong::Guarantee(Guarantee::ExactlyOnce));
     }
     at_least_one("delivery.commit_interval_ms", delivery.commit_interval_ms, problems);
     at_least_one("delivery.max_batch_documents", delivery.max_batch_documents as u64, problems);
+    at_least_one("delivery.max_batch_bytes", delivery.max_batch_bytes as u64, problems);
     at_least_one("delivery.max_documents", delivery.max_documents as u64, problems);
     at_least_one("delivery.max_in_flight_bytes", delivery.max_in_flight_bytes as u64, problems);
 }

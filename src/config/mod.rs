@@ -127,11 +127,22 @@ fn load_text(
 }
 
 impl Settings {
-    /// The guarantee in force: the one asked for, else exactly-once from Kafka to Kafka and at-least-once otherwise.
+    /// The guarantee in force: the one asked for, else exactly-once within one Kafka cluster and at-least-once otherwise.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
-        let kafka_to_kafka = self.source.kafka.is_some() && self.sink.stdout.is_none();
-        self.delivery.guarantee.unwrap_or(if kafka_to_kafka { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce })
+        self.delivery.guarantee.unwrap_or(if self.fits_a_transaction() {
+            Guarantee::ExactlyOnce
+        } else {
+            Guarantee::AtLeastOnce
+        })
+    }
+
+    /// Whether input and outputs are topics of one cluster, as a transaction over both needs.
+    #[must_use]
+    pub fn fits_a_transaction(&self) -> bool {
+        let other = self.sink.kafka.as_ref().map_or("", |sink| sink.brokers.as_str());
+        let source = self.source.kafka.as_ref();
+        self.sink.stdout.is_none() && source.is_some_and(|source| other.is_empty() || other == source.brokers)
     }
 
     /// The names of all signals that the `[signals]` tables yield: what a rule may look at.

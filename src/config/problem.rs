@@ -38,7 +38,7 @@ pub enum Wrong {
     Sinks,
     /// The guarantee that was asked for can't be kept.
     #[error(
-        "{} needs [source.kafka] and Kafka topics to write to; leave delivery.guarantee out, or set it to {}",
+        "{} needs a Kafka source and outputs on the same cluster; leave delivery.guarantee out, or set it to {}",
         quoted(*.0), quoted(Guarantee::AtLeastOnce)
     )]
     Guarantee(Guarantee),

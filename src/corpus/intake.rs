@@ -71,8 +71,8 @@ pub enum Notice {
     /// Lanes are being taken from us. Finish and deliver what is open on them, then answer; the source waits for the
     /// answer, but not for ever.
     Revoking {
-        /// The lanes that go.
-        lanes: Vec<Lane>,
+        /// The lanes that go, and the epoch of each that ends.
+        lanes: Vec<(Lane, u64)>,
         /// They are gone already: nothing of them may be delivered any more.
         lost: bool,
         /// When the source stops waiting; what is still open then must be given up.

@@ -35,6 +35,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Up to where a lane was delivered, in which assignment of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The lane.
+    pub lane: Lane,
+    /// The epoch in which it was read; in a later one, or in none, this position is not ours to commit.
+    pub epoch: u64,
+    /// The offset to read next.
+    pub next: i64,
+}
+
 /// One record header. Names may repeat; order is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

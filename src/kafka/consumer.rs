@@ -1,5 +1,6 @@
 //! Owns the consumer half of a session: its properties, its thread, and its end.
 
+use super::committer::Committer;
 use super::context::Context;
 use super::driver::{Driver, Wishes};
 use super::error::Error;
@@ -15,15 +16,17 @@ use std::time::{Duration, Instant};
 
 const REACH_BUDGET: Duration = Duration::from_secs(20);
 
-/// A running consumer. Dropping it without [`Consumer::close`] leaves the group only by session timeout.
+/// A consumer. Once started, dropping it without [`Consumer::close`] leaves the group only by session timeout.
 pub struct Consumer {
     shared: Arc<BaseConsumer<Context>>,
+    topics: Vec<String>,
+    outlet: Option<Outlet>,
     wishes: Arc<Wishes>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Consumer {
-    /// Connects, subscribes and starts the driver thread. Blocks up to 20 s for a first answer of the broker.
+    /// Connects. Blocks up to 20 s for a first answer of the broker. Joins nothing yet: see [`Consumer::start`].
     ///
     /// `board` hears of the assigned partitions at every change. `revoke_budget` bounds how long a revocation waits for open
     /// documents.
@@ -43,18 +46,35 @@ impl Consumer {
         consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
-        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-        consumer
+        Ok(Self {
+            shared: Arc::new(consumer),
+            topics: settings.topics.clone(),
+            outlet: Some(outlet),
+            wishes: Arc::new(Wishes::default()),
+            thread: None,
+        })
+    }
+
+    /// Subscribes and starts the driver thread. Call it when somebody reads the notices: a rebalance waits for their answers.
+    ///
+    /// # Errors
+    /// A topic name that the client library refuses, or no thread to be had.
+    pub fn start(&mut self) -> Result<(), Error> {
+        let Some(outlet) = self.outlet.take() else { return Ok(()) };
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.shared
             .subscribe(&topics)
             .map_err(|error| Error::Property { room: "source.kafka", message: error.to_string() })?;
-        let shared = Arc::new(consumer);
-        let wishes = Arc::new(Wishes::default());
-        let driver = Driver::new(Arc::clone(&shared), outlet, Arc::clone(&wishes));
-        let thread = std::thread::Builder::new()
-            .name("kafka-driver".into())
-            .spawn(move || driver.run())
-            .map_err(Error::Thread)?;
-        Ok(Self { shared, wishes, thread: Some(thread) })
+        let driver = Driver::new(Arc::clone(&self.shared), outlet, Arc::clone(&self.wishes));
+        let thread = std::thread::Builder::new().name("kafka-driver".into()).spawn(move || driver.run());
+        self.thread = Some(thread.map_err(Error::Thread)?);
+        Ok(())
+    }
+
+    /// What commits positions without a transaction, for sinks that have none.
+    #[must_use]
+    pub fn committer(&self) -> Committer {
+        Committer::new(self.shared())
     }
 
     /// The client, for the producer's transactions.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
-use crate::corpus::{Lane, Notice};
+use crate::corpus::{Lane, Notice, Position};
 use crate::telemetry::{Board, metrics};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -60,20 +60,41 @@ impl Context {
         self.publish(&assignment);
     }
 
-    fn revoke(&self, lanes: &[Lane], lost: bool) {
-        let budget = if lost { Duration::from_secs(2) } else { self.revoke_budget };
-        let (answer, answered) = sync_channel(1);
-        let deadline = Instant::now() + budget;
-        let notice = Notice::Revoking { lanes: lanes.to_vec(), lost, deadline, answer };
-        // A closed channel means that the pipeline has finished: then nothing of these lanes can be open.
-        if self.notices.blocking_send(notice).is_ok() && answered.recv_timeout(budget + GRACE).is_err() {
-            tracing::warn!(lanes = lanes.len(), "revoked partitions were not drained in time");
-        }
+    /// The lanes of `lanes` that are ours, with their epochs.
+    fn held(&self, lanes: &[Lane]) -> Vec<(Lane, u64)> {
+        let assignment = self.assignment();
+        lanes.iter().filter_map(|lane| Some((lane.clone(), *assignment.lanes.get(lane)?))).collect()
+    }
+
+    fn forget(&self, lanes: &[Lane]) {
         let mut assignment = self.assignment();
         for lane in lanes {
             assignment.lanes.remove(lane);
         }
         self.publish(&assignment);
+    }
+
+    /// Whether every position is still ours to commit: its lane assigned, in the same epoch.
+    pub(crate) fn owns(&self, positions: &[Position]) -> bool {
+        let assignment = self.assignment();
+        positions.iter().all(|position| assignment.lanes.get(&position.lane) == Some(&position.epoch))
+    }
+
+    fn revoke(&self, lanes: &[Lane], lost: bool) {
+        let held = self.held(lanes);
+        if lost {
+            // Somebody else may own them already: no step may commit them from now on, not even while we wait.
+            self.forget(lanes);
+        }
+        let budget = if lost { Duration::from_secs(2) } else { self.revoke_budget };
+        let (answer, answered) = sync_channel(1);
+        let deadline = Instant::now() + budget;
+        let notice = Notice::Revoking { lanes: held, lost, deadline, answer };
+        // A closed channel means that the pipeline has finished: then nothing of these lanes can be open.
+        if self.notices.blocking_send(notice).is_ok() && answered.recv_timeout(budget + GRACE).is_err() {
+            tracing::warn!(lanes = lanes.len(), "revoked partitions were not drained in time");
+        }
+        self.forget(lanes);
     }
 
     fn publish(&self, assignment: &Assignment) {
@@ -107,6 +128,10 @@ impl ConsumerContext for Context {
                 let lost = consumer.assignment_lost();
                 tracing::info!(count = lanes.len(), lost, "partitions revoked");
                 self.revoke(&lanes, lost);
+                // A pause outlives the assignment in the client library; the lane would come back paused and never be read.
+                if let Err(error) = consumer.resume(list) {
+                    tracing::debug!(%error, "could not resume revoked partitions");
+                }
             }
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
         }

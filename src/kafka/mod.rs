@@ -7,6 +7,7 @@
 //! with the outputs they belong to; no document is scored inside a transaction.
 //! Must not know: what a document is, verdicts, routes.
 
+mod committer;
 mod consumer;
 mod context;
 mod driver;
@@ -17,6 +18,7 @@ mod producer;
 mod record;
 mod settings;
 
+pub use committer::Committer;
 pub use consumer::Consumer;
 pub use embedded::{EMBEDDED_PARTITION_BYTES, Embedded};
 pub use error::{DeliveryError, Error, Refusal};

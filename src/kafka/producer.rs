@@ -5,19 +5,20 @@
 //! Invariants: when [`Producer::deliver`] returns an error, nothing of the step is visible to a read-committed reader (in
 //! at-least-once: offsets are not committed); a refused output is named by its index and can't loop a transaction unnoticed.
 
-use super::context::{Context, log};
+use super::committer::{Committer, offsets};
+use super::context::log;
 use super::error::{DeliveryError, Error, Refusal};
 use super::settings::{SinkSettings, SourceSettings, is_connection_property};
 use super::{Consumer, partition, record};
-use crate::corpus::{Class, Header, Lane};
+use crate::corpus::{Class, Header, Lane, Position};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,15 @@ pub struct Output {
     pub headers: Vec<Header>,
     /// Milliseconds since the Unix epoch; `None` lets the broker or client stamp it.
     pub timestamp_ms: Option<i64>,
+}
+
+impl Output {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
 }
 
 /// Outputs that were not delivered, by their index.
@@ -93,7 +103,8 @@ impl ProducerContext for DeliveryContext {
 pub struct Producer {
     producer: ThreadedProducer<DeliveryContext>,
     failures: Arc<Failures>,
-    consumer: Option<Arc<BaseConsumer<Context>>>,
+    consumer: Option<Committer>,
+    step_budget: Duration,
     transactional: bool,
     counts: Mutex<HashMap<String, (i32, Instant)>>,
 }
@@ -123,31 +134,33 @@ impl Producer {
         Ok(Self {
             producer,
             failures,
-            consumer: source.map(|(_, consumer)| consumer.shared()),
+            consumer: source.map(|(_, consumer)| consumer.committer()),
+            step_budget: transaction_timeout(&config) / 2,
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
             counts: Mutex::default(),
         })
     }
 
-    /// One delivery step: all `outputs` and `positions` (the next offset to read, per lane), or none. Blocks up to about `budget`.
+    /// One delivery step: all `outputs` and `positions`, or none. Blocks up to about half of `transaction.timeout.ms`, plus 10 s to abort.
     ///
-    /// `apart` lists outputs to be flushed one by one, so that a refusal of a whole batch can be pinned to its cause.
+    /// `apart` lists outputs to be flushed one by one, so that a refusal of a whole set can be pinned to its cause.
     ///
     /// # Errors
     /// See [`DeliveryError`]; after any of them but `Fatal` the producer is ready for another step.
     pub fn deliver(
         &self,
         outputs: &[Output],
-        positions: &[(Lane, i64)],
-        apart: &[usize],
-        budget: Duration,
+        positions: &[Position],
+        apart: &BTreeSet<usize>,
     ) -> Result<(), DeliveryError> {
-        let deadline = Instant::now() + budget;
+        // Before the transaction begins, because it may ask the brokers.
+        let partitions = outputs.iter().map(|output| self.choose(output)).collect::<Result<Vec<i32>, _>>()?;
+        let deadline = Instant::now() + self.step_budget;
         self.failures.take();
         if self.transactional {
             self.producer.begin_transaction().map_err(|error| self.classify(&error))?;
         }
-        let step = self.produce(outputs, apart, deadline).and_then(|()| self.commit(positions, deadline));
+        let step = self.produce(outputs, &partitions, apart, deadline).and_then(|()| self.commit(positions, deadline));
         match step {
             Ok(()) => Ok(()),
             Err(error @ DeliveryError::Fatal(_)) => Err(error),
@@ -158,18 +171,28 @@ impl Producer {
         }
     }
 
-    fn produce(&self, outputs: &[Output], apart: &[usize], deadline: Instant) -> Result<(), DeliveryError> {
+    fn produce(
+        &self,
+        outputs: &[Output],
+        partitions: &[i32],
+        apart: &BTreeSet<usize>,
+        deadline: Instant,
+    ) -> Result<(), DeliveryError> {
         let mut refusals = Vec::new();
-        for (index, output) in outputs.iter().enumerate() {
+        for (index, (output, partition)) in outputs.iter().zip(partitions).enumerate() {
             let alone = apart.contains(&index);
             if alone {
                 self.flush(deadline)?;
             }
-            match self.send(index, output, deadline) {
+            match self.send(index, output, *partition, deadline) {
                 Ok(()) => {}
                 Err(error) => match refusal(index, &error) {
                     Some(refusal) => refusals.push(refusal),
-                    None => return Err(self.classify(&error)),
+                    None => {
+                        // An earlier output's refusal fails the transaction before we hear of it: that refusal is the cause.
+                        self.flush(deadline)?;
+                        return Err(self.classify(&error));
+                    }
                 },
             }
             if alone {
@@ -182,17 +205,24 @@ impl Producer {
         self.flush(deadline)
     }
 
+    /// The partition for an output.
+    fn choose(&self, output: &Output) -> Result<i32, DeliveryError> {
+        let source = match &self.consumer {
+            Some(committer) => {
+                self.partitions(&output.source.topic, |topic| committer.consumer().fetch_metadata(Some(topic), CALL))?
+            }
+            None => 0,
+        };
+        let target =
+            self.partitions(&output.topic, |topic| self.producer.client().fetch_metadata(Some(topic), CALL))?;
+        Ok(partition::choose(output.source.partition, source, output.key.as_deref(), target))
+    }
+
     /// Hands one output to the client library, waiting while its queue is full.
-    fn send(&self, index: usize, output: &Output, deadline: Instant) -> KafkaResult<()> {
-        let chosen = partition::choose(
-            output.source.partition,
-            self.partitions(&output.source.topic, true),
-            output.key.as_deref(),
-            self.partitions(&output.topic, false),
-        );
-        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&output.topic, index)
-            .partition(chosen)
-            .headers(record::owned_headers(&output.headers));
+    fn send(&self, index: usize, output: &Output, partition: i32, deadline: Instant) -> KafkaResult<()> {
+        let headers = record::owned_headers(&output.headers);
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(&output.topic, index).partition(partition).headers(headers);
         record.key = output.key.as_deref();
         record.payload = output.value.as_deref();
         record.timestamp = output.timestamp_ms;
@@ -225,51 +255,47 @@ impl Producer {
         flushed.map_err(|error| DeliveryError::Aborted(format!("outputs were not acknowledged in time: {error}")))
     }
 
-    fn commit(&self, positions: &[(Lane, i64)], deadline: Instant) -> Result<(), DeliveryError> {
-        let mut offsets = TopicPartitionList::with_capacity(positions.len());
-        for (lane, next) in positions {
-            offsets
-                .add_partition_offset(&lane.topic, lane.partition, Offset::Offset(*next))
-                .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
+    fn commit(&self, positions: &[Position], deadline: Instant) -> Result<(), DeliveryError> {
+        let consumer = self.consumer.as_ref().filter(|_| !positions.is_empty());
+        match (consumer, self.transactional) {
+            (None, false) => Ok(()),
+            (Some(consumer), false) => consumer.commit(positions, CALL),
+            (None, true) => self.until(deadline, || Ok(self.producer.commit_transaction(CALL)?)),
+            (Some(consumer), true) => {
+                let list = offsets(positions)?;
+                self.until(deadline, || {
+                    let metadata = consumer.consumer().group_metadata().ok_or(KafkaError::Canceled)?;
+                    // The broker checks the generation, not who owns a partition; that is for us to check, in this order.
+                    consumer.check(positions)?;
+                    Ok(self.producer.send_offsets_to_transaction(&list, &metadata, CALL)?)
+                })?;
+                self.until(deadline, || Ok(self.producer.commit_transaction(CALL)?))
+            }
         }
-        let Some(consumer) = self.consumer.as_ref().filter(|_| !positions.is_empty()) else {
-            return if self.transactional {
-                self.until(deadline, || self.producer.commit_transaction(CALL))
-            } else {
-                Ok(())
-            };
-        };
-        if !self.transactional {
-            return consumer
-                .commit(&offsets, CommitMode::Sync)
-                .map_err(|error| DeliveryError::Aborted(format!("offsets were not committed: {error}")));
-        }
-        self.until(deadline, || {
-            // Fetched afresh for each try: the generation may have moved on, and a stale one is refused by the broker, as it should be.
-            let metadata = consumer.group_metadata().ok_or(KafkaError::Canceled)?;
-            self.producer.send_offsets_to_transaction(&offsets, &metadata, CALL)
-        })?;
-        self.until(deadline, || self.producer.commit_transaction(CALL))
     }
 
     fn abort(&self, deadline: Instant) -> Result<(), DeliveryError> {
+        let deadline = deadline.max(Instant::now() + CALL);
         if !self.transactional {
             self.producer.purge(PurgeConfig::default().queue().inflight());
+            // The purged outputs report their failure now; later they would be taken for failures of the next step.
+            let _ = self.producer.flush(CALL);
+            self.failures.take();
             return Ok(());
         }
-        let deadline = deadline.max(Instant::now() + CALL);
-        match self.until(deadline, || self.producer.abort_transaction(CALL)) {
+        match self.until(deadline, || Ok(self.producer.abort_transaction(CALL)?)) {
             Ok(()) => Ok(()),
             Err(error) => Err(DeliveryError::Fatal(format!("the transaction could not be aborted: {error}"))),
         }
     }
 
     /// Repeats a call while its error says that repeating is right.
-    fn until(&self, deadline: Instant, call: impl Fn() -> KafkaResult<()>) -> Result<(), DeliveryError> {
+    fn until(&self, deadline: Instant, call: impl Fn() -> Result<(), Trouble>) -> Result<(), DeliveryError> {
         loop {
             match call() {
                 Ok(()) => return Ok(()),
-                Err(error) => {
+                Err(Trouble::Step(error)) => return Err(error),
+                Err(Trouble::Call(error)) => {
                     let retriable = matches!(&error, KafkaError::Transaction(inner) if inner.is_retriable())
                         || matches!(&error, KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
                     if !retriable || Instant::now() >= deadline {
@@ -294,30 +320,48 @@ impl Producer {
         DeliveryError::Aborted(error.to_string())
     }
 
-    /// How many partitions `topic` has, from metadata not older than a minute. An unknown count is 1 for outputs and 0 for sources.
-    fn partitions(&self, topic: &str, of_source: bool) -> i32 {
+    /// How many partitions `topic` has, from metadata not older than a minute. A guess would put records of one lane in two places, so an
+    /// unknown count aborts the step.
+    fn partitions(&self, topic: &str, fetch: impl FnOnce(&str) -> KafkaResult<Metadata>) -> Result<i32, DeliveryError> {
         let now = Instant::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counts.get(topic).copied();
         if let Some((count, at)) = known
             && now.duration_since(at) < METADATA_AGE
         {
-            return count;
+            return Ok(count);
         }
-        let fetched = match (&self.consumer, of_source) {
-            (Some(consumer), true) => consumer.fetch_metadata(Some(topic), CALL),
-            (None, true) => return 0,
-            (_, false) => self.producer.client().fetch_metadata(Some(topic), CALL),
-        };
-        let count = fetched
+        let fetched = fetch(topic)
             .ok()
             .and_then(|metadata| metadata.topics().first().map(|found| found.partitions().len()))
             .and_then(|count| i32::try_from(count).ok())
-            .filter(|count| *count > 0)
-            .or(known.map(|(count, _)| count))
-            .unwrap_or(i32::from(!of_source));
-        counts.insert(topic.to_owned(), (count, now));
-        count
+            .filter(|count| *count > 0);
+        match (fetched, known) {
+            (Some(count), _) => {
+                counts.insert(topic.to_owned(), (count, now));
+                Ok(count)
+            }
+            (None, Some((count, _))) => Ok(count),
+            (None, None) => Err(DeliveryError::Aborted(format!("the partitions of {topic} can't be learnt now"))),
+        }
+    }
+}
+
+/// What may stop a repeated call: the client library's error, or a step that must not go on.
+enum Trouble {
+    Call(KafkaError),
+    Step(DeliveryError),
+}
+
+impl From<KafkaError> for Trouble {
+    fn from(error: KafkaError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<DeliveryError> for Trouble {
+    fn from(error: DeliveryError) -> Self {
+        Self::Step(error)
     }
 }
 
@@ -379,7 +423,7 @@ fn client_config(source: Option<&SourceSettings>, sink: &SinkSettings, guarantee
         .set("message.max.bytes", "104857600")
         .set("queue.buffering.max.kbytes", "262144")
         // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
-        .set("transaction.timeout.ms", "15000")
+        .set("transaction.timeout.ms", "30000")
         .set("allow.auto.create.topics", "false");
     let own_brokers = !sink.brokers.is_empty();
     if let (Some(source), false) = (source, own_brokers) {
@@ -395,5 +439,15 @@ fn client_config(source: Option<&SourceSettings>, sink: &SinkSettings, guarantee
     if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
         config.set("transactional.id", transactional_id);
     }
+    // An output must fail before its step gives up, and the step before the broker gives up the transaction: that would be fatal.
+    if !sink.properties.contains_key("message.timeout.ms") {
+        let third = transaction_timeout(&config).as_millis() / 3;
+        config.set("message.timeout.ms", third.max(1_000).to_string());
+    }
     config
+}
+
+fn transaction_timeout(config: &ClientConfig) -> Duration {
+    let millis = config.get("transaction.timeout.ms").and_then(|text| text.parse().ok()).unwrap_or(30_000);
+    Duration::from_millis(millis)
 }

@@ -1,7 +1,7 @@
 //! Owns the batch: verdicts on their way through one delivery step, over all its attempts.
 
 use super::ledger::Ledger;
-use crate::corpus::{Fault, Judged, Lane, Parcel};
+use crate::corpus::{Fault, Judged, Lane, Origin, Parcel, Position};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -28,14 +28,18 @@ impl Batch {
     }
 
     /// Per lane the offset to read next once this batch is delivered.
-    pub(super) fn positions(&self) -> Vec<(Lane, i64)> {
-        let mut next: BTreeMap<&Lane, i64> = BTreeMap::new();
-        for parcel in &self.parcels {
-            let origin = &parcel.receipt.origin;
-            let position = next.entry(&origin.lane).or_insert(origin.offset + 1);
-            *position = (*position).max(origin.offset + 1);
+    pub(super) fn positions(&self) -> Vec<Position> {
+        let mut positions: BTreeMap<&Lane, Position> = BTreeMap::new();
+        for Parcel { receipt, .. } in &self.parcels {
+            let Origin { lane, offset } = &receipt.origin;
+            let position = positions.entry(lane).or_insert_with(|| Position {
+                lane: lane.clone(),
+                epoch: receipt.epoch,
+                next: offset + 1,
+            });
+            position.next = position.next.max(offset + 1);
         }
-        next.into_iter().map(|(lane, position)| (lane.clone(), position)).collect()
+        positions.into_values().collect()
     }
 
     /// Drops what is no longer ours. True if anything is left.
@@ -74,7 +78,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Class, Origin, Permits, Receipt, Record, Stage};
+    use crate::corpus::{Class, Permits, Receipt, Record, Stage};
 
     fn parcel(partition: i32, offset: i64) -> Parcel<Judged> {
         let origin = Origin { lane: Lane { topic: "t".into(), partition }, offset };
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn positions_are_one_past_the_last_of_each_lane() {
         let batch = Batch::new(vec![parcel(1, 4), parcel(0, 8), parcel(1, 6)]);
-        let positions: Vec<(i32, i64)> = batch.positions().into_iter().map(|(lane, n)| (lane.partition, n)).collect();
+        let positions: Vec<(i32, i64)> = batch.positions().into_iter().map(|p| (p.lane.partition, p.next)).collect();
         assert_eq!(positions, [(0, 9), (1, 7)]);
     }
 

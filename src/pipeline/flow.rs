@@ -82,7 +82,7 @@ pub enum Stopped {
 }
 
 struct Revocation {
-    lanes: Vec<Lane>,
+    lanes: Vec<(Lane, u64)>,
     deadline: Instant,
     answer: SyncSender<()>,
 }
@@ -163,7 +163,7 @@ impl Flow {
                 Some(journey) = self.journeys.join_next(), if !self.journeys.is_empty() => self.arrived(journey)?,
                 parcel = intake.records.recv(), if accepting => match parcel {
                     Some(parcel) => self.depart(parcel),
-                    None => self.ended = true,
+                    None => self.source_ended(&mut intake, source)?,
                 },
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
@@ -181,6 +181,18 @@ impl Flow {
             && self.ledger.open_count() == 0
             && self.waiting.is_none()
             && self.commits.is_empty()
+    }
+
+    /// The channel of records closed. For lines that is the end, unless a notice says otherwise; for Kafka it never is.
+    fn source_ended(&mut self, intake: &mut Intake, source: &Source) -> Result<(), Stopped> {
+        if let Ok(notice) = intake.notices.try_recv() {
+            self.heed(notice)?;
+        }
+        if source.is_endless() {
+            return Err(Stopped::Unavailable("the consumer's thread ended by itself; start again".into()));
+        }
+        self.ended = true;
+        Ok(())
     }
 
     /// Starts a journey, unless the record's lane went away on the way here.
@@ -240,7 +252,7 @@ impl Flow {
             return;
         }
         if self.waiting.is_none() && self.is_due(now) {
-            let parcels = self.ledger.take_ready(self.settings.max_batch_documents);
+            let parcels = self.ledger.take_ready(self.settings.max_batch_documents, self.settings.max_batch_bytes);
             self.waiting = (!parcels.is_empty()).then(|| Batch::new(parcels));
         }
         if let Some(batch) = self.waiting.take_if(|batch| now >= batch.not_before) {

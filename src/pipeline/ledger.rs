@@ -46,12 +46,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Enters a record that was read; offsets of one lane must rise. False when its epoch has ended or its lane is draining: then the record is to be dropped.
     pub(crate) fn open(&mut self, receipt: &Receipt) -> bool {
-        let page = self.pages.entry(receipt.origin.lane.clone()).or_default();
-        if receipt.epoch > page.epoch {
-            // A new assignment of the lane. What the old one left behind was closed, or is void now.
-            self.open = self.open.saturating_sub(page.entries.len() + page.released);
-            *page = Page { epoch: receipt.epoch, ..Page::default() };
-        }
+        let page = self.page(&receipt.origin.lane, receipt.epoch);
         if receipt.epoch < page.epoch || page.closed || page.draining {
             return false;
         }
@@ -81,12 +76,13 @@ impl Ledger {
         }
     }
 
-    /// Takes at most `most` released verdicts that are still ours, in order per lane.
-    pub(crate) fn take_ready(&mut self, most: usize) -> Vec<Parcel<Judged>> {
-        let mut taken = Vec::new();
-        while taken.len() < most {
+    /// Takes at most `most` released verdicts that are still ours, in order per lane; no more once they weigh `bytes` together.
+    pub(crate) fn take_ready(&mut self, most: usize, bytes: usize) -> Vec<Parcel<Judged>> {
+        let (mut taken, mut weight) = (Vec::new(), 0_usize);
+        while taken.len() < most && weight < bytes {
             let Some(parcel) = self.ready.pop_front() else { break };
             if self.is_current(&parcel.receipt) {
+                weight = weight.saturating_add(parcel.body.record().weight_bytes());
                 taken.push(parcel);
             }
         }
@@ -114,33 +110,42 @@ impl Ledger {
         }
     }
 
-    /// Opens nothing more on these lanes.
-    pub(crate) fn drain(&mut self, lanes: &[Lane]) {
-        for lane in lanes {
-            if let Some(page) = self.pages.get_mut(lane) {
+    /// Opens nothing more on these lanes in these epochs, also where nothing was opened yet: records may still be on their way here.
+    pub(crate) fn drain(&mut self, lanes: &[(Lane, u64)]) {
+        for (lane, epoch) in lanes {
+            let page = self.page(lane, *epoch);
+            if page.epoch == *epoch {
                 page.draining = true;
             }
         }
     }
 
-    /// Whether nothing is open on these lanes.
-    pub(crate) fn is_drained(&self, lanes: &[Lane]) -> bool {
-        lanes
-            .iter()
-            .filter_map(|lane| self.pages.get(lane))
-            .all(|page| page.closed || (page.entries.is_empty() && page.released == 0))
+    /// Whether nothing is open on these lanes in these epochs.
+    pub(crate) fn is_drained(&self, lanes: &[(Lane, u64)]) -> bool {
+        let pages = lanes.iter().filter_map(|(lane, epoch)| self.pages.get(lane).filter(|page| page.epoch == *epoch));
+        pages.into_iter().all(|page| page.closed || (page.entries.is_empty() && page.released == 0))
     }
 
-    /// Forgets these lanes: what is open on them stays unread.
-    pub(crate) fn close(&mut self, lanes: &[Lane]) {
-        for lane in lanes {
-            if let Some(page) = self.pages.get_mut(lane)
-                && !page.closed
-            {
-                self.open = self.open.saturating_sub(page.entries.len() + page.released);
-                *page = Page { epoch: page.epoch, closed: true, ..Page::default() };
+    /// Ends these epochs of these lanes: what is open stays unread, and nothing of them opens any more.
+    pub(crate) fn close(&mut self, lanes: &[(Lane, u64)]) {
+        for (lane, epoch) in lanes {
+            let page = self.page(lane, *epoch);
+            if page.epoch == *epoch && !page.closed {
+                let open = page.entries.len() + page.released;
+                *page = Page { epoch: *epoch, closed: true, ..Page::default() };
+                self.open = self.open.saturating_sub(open);
             }
         }
+    }
+
+    /// The page of a lane, turned over if `epoch` is a new assignment of it. What the old one left behind was closed, or is void now.
+    fn page(&mut self, lane: &Lane, epoch: u64) -> &mut Page {
+        let page = self.pages.entry(lane.clone()).or_default();
+        if epoch > page.epoch {
+            self.open = self.open.saturating_sub(page.entries.len() + page.released);
+            *page = Page { epoch, ..Page::default() };
+        }
+        page
     }
 
     /// Records read and not yet settled.
@@ -181,9 +186,9 @@ mod tests {
         let mut ledger = Ledger::default();
         assert!(ledger.open(&receipt(0, 5, 1)) && ledger.open(&receipt(0, 9, 1)));
         ledger.finish(verdict(0, 9, 1));
-        assert!(ledger.take_ready(10).is_empty());
+        assert!(ledger.take_ready(10, usize::MAX).is_empty());
         ledger.finish(verdict(0, 5, 1));
-        let offsets: Vec<i64> = ledger.take_ready(10).iter().map(|p| p.receipt.origin.offset).collect();
+        let offsets: Vec<i64> = ledger.take_ready(10, usize::MAX).iter().map(|p| p.receipt.origin.offset).collect();
         assert_eq!(offsets, [5, 9]);
         assert_eq!(ledger.open_count(), 2, "released is not settled");
     }
@@ -192,12 +197,25 @@ mod tests {
     fn a_verdict_of_an_ended_epoch_settles_nothing() {
         let mut ledger = Ledger::default();
         assert!(ledger.open(&receipt(0, 1, 1)));
-        ledger.close(&[lane(0)]);
+        ledger.close(&[(lane(0), 1)]);
         ledger.finish(verdict(0, 1, 1));
-        assert!(ledger.take_ready(10).is_empty());
+        assert!(ledger.take_ready(10, usize::MAX).is_empty());
         assert!(!ledger.open(&receipt(0, 2, 1)), "the epoch has ended");
         assert!(ledger.open(&receipt(0, 1, 2)), "a new assignment reads it again");
         assert_eq!(ledger.open_count(), 1);
+    }
+
+    #[test]
+    fn a_lane_revoked_before_its_first_record_arrived_opens_nothing_of_that_epoch() {
+        for end in [Ledger::drain, Ledger::close] {
+            let mut ledger = Ledger::default();
+            end(&mut ledger, &[(lane(0), 1)]);
+            assert!(ledger.is_drained(&[(lane(0), 1)]));
+            assert!(!ledger.open(&receipt(0, 1, 1)), "a record of the revoked epoch was still in the channel");
+            assert!(ledger.open(&receipt(0, 1, 2)));
+            end(&mut ledger, &[(lane(0), 1)]);
+            assert!(ledger.open(&receipt(0, 2, 2)), "a late end of an old epoch leaves the new one alone");
+        }
     }
 
     #[test]
@@ -205,8 +223,8 @@ mod tests {
         let mut ledger = Ledger::default();
         assert!(ledger.open(&receipt(0, 1, 1)));
         ledger.finish(verdict(0, 1, 1));
-        let taken = ledger.take_ready(1);
-        ledger.close(&[lane(0)]);
+        let taken = ledger.take_ready(1, usize::MAX);
+        ledger.close(&[(lane(0), 1)]);
         assert!(!ledger.is_current(&taken[0].receipt));
         ledger.settle(&taken[0].receipt);
         assert_eq!(ledger.open_count(), 0);
@@ -216,13 +234,13 @@ mod tests {
     fn a_draining_lane_opens_nothing_and_is_drained_once_settled() {
         let mut ledger = Ledger::default();
         assert!(ledger.open(&receipt(0, 1, 1)));
-        ledger.drain(&[lane(0)]);
+        ledger.drain(&[(lane(0), 1)]);
         assert!(!ledger.open(&receipt(0, 2, 1)));
         ledger.finish(verdict(0, 1, 1));
-        let taken = ledger.take_ready(1);
-        assert!(!ledger.is_drained(&[lane(0)]));
+        let taken = ledger.take_ready(1, usize::MAX);
+        assert!(!ledger.is_drained(&[(lane(0), 1)]));
         ledger.settle(&taken[0].receipt);
-        assert!(ledger.is_drained(&[lane(0)]));
+        assert!(ledger.is_drained(&[(lane(0), 1)]));
     }
 
     proptest! {
@@ -236,13 +254,13 @@ mod tests {
             let mut seen: HashMap<i32, Vec<i64>> = HashMap::new();
             for n in order {
                 ledger.finish(verdict((n % 3) as i32, n as i64 * 2, 1));
-                for parcel in ledger.take_ready(7) {
+                for parcel in ledger.take_ready(7, usize::MAX) {
                     let origin = &parcel.receipt.origin;
                     seen.entry(origin.lane.partition).or_default().push(origin.offset);
                     ledger.settle(&parcel.receipt);
                 }
             }
-            for parcel in ledger.take_ready(usize::MAX) {
+            for parcel in ledger.take_ready(usize::MAX, usize::MAX) {
                 let origin = &parcel.receipt.origin;
                 seen.entry(origin.lane.partition).or_default().push(origin.offset);
                 ledger.settle(&parcel.receipt);

@@ -22,6 +22,8 @@ pub struct DeliverySettings {
     pub commit_interval_ms: u64,
     /// Most documents in one commit.
     pub max_batch_documents: usize,
+    /// Most bytes of records in one commit, about; a larger record is committed alone.
+    pub max_batch_bytes: usize,
     /// This worker's slot on this machine; unset means the lowest free one under `cache.path`.
     pub instance: Option<u32>,
     /// Longest time to finish what is open after a stop signal, in milliseconds.
@@ -40,6 +42,7 @@ impl Default for DeliverySettings {
             guarantee: None,
             commit_interval_ms: 1_000,
             max_batch_documents: 10_000,
+            max_batch_bytes: 33_554_432,
             instance: None,
             drain_ms: 30_000,
             revoke_ms: 20_000,

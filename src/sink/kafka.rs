@@ -1,13 +1,15 @@
 //! Owns the Kafka sink: a judged record as outputs with headers, and the pinning of a refusal to its record.
 
 use super::{Failure, Imprint, RouteSettings};
-use crate::corpus::{Fault, Header, Judged, Lane, Parcel, Record, Route, Stage};
-use crate::kafka::{DeliveryError, Output, Producer};
+use crate::corpus::{Fault, Header, Judged, Parcel, Position, Record, Route, Stage};
+use crate::kafka::{DeliveryError, Output, Producer, Refusal};
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-const STEP_BUDGET: Duration = Duration::from_secs(30);
+/// Outputs sent apart in one try, and tries.
+const SUSPECTS: usize = 256;
+const ISOLATION_ROUNDS: usize = 40;
 
 /// Topics by route.
 struct Topics {
@@ -51,7 +53,7 @@ impl KafkaSink {
         Self { producer, topics, imprint }
     }
 
-    pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[(Lane, i64)]) -> Result<(), Failure> {
+    pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         let mut outputs = Vec::with_capacity(batch.len());
         let mut owners = Vec::with_capacity(batch.len());
         for (index, parcel) in batch.iter().enumerate() {
@@ -60,28 +62,42 @@ impl KafkaSink {
                 owners.push(index);
             }
         }
-        let first = self.producer.deliver(&outputs, positions, &[], STEP_BUDGET);
-        let result = match first {
-            // A refused batch takes its neighbours with it: try once more, each suspect alone, to learn which it was.
-            Err(DeliveryError::Refused(refusals)) if refusals.len() > 1 => {
-                let suspects: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
-                self.producer.deliver(&outputs, positions, &suspects, STEP_BUDGET)
-            }
-            other => other,
-        };
+        let result = self.deliver_outputs(&outputs, positions);
         result.map_err(|error| match error {
-            DeliveryError::Refused(refusals) => Failure::Refused(
-                refusals
-                    .into_iter()
-                    .map(|refusal| {
-                        let index = owners.get(refusal.index).copied().unwrap_or_default();
-                        (index, Fault::new(Stage::Deliver, refusal.class, refusal.message))
-                    })
-                    .collect(),
-            ),
+            DeliveryError::Refused(refusals) => {
+                // A deletion has several outputs; it is refused once.
+                let mut faults = BTreeMap::new();
+                for refusal in refusals {
+                    let Some(owner) = owners.get(refusal.index) else { continue };
+                    faults.entry(*owner).or_insert_with(|| Fault::new(Stage::Deliver, refusal.class, refusal.message));
+                }
+                Failure::Refused(faults.into_iter().collect())
+            }
             DeliveryError::Aborted(reason) => Failure::Retry(reason),
             DeliveryError::Fatal(reason) => Failure::Stop(reason),
         })
+    }
+
+    /// Delivers, and pins refusals to the outputs that caused them. A broker refuses whole sets of records, so what was refused
+    /// together is sent apart in another try; only what was refused alone is guilty.
+    fn deliver_outputs(&self, outputs: &[Output], positions: &[Position]) -> Result<(), DeliveryError> {
+        let mut apart: BTreeSet<usize> = BTreeSet::new();
+        for _ in 0..ISOLATION_ROUNDS {
+            let refusals = match self.producer.deliver(outputs, positions, &apart) {
+                Err(DeliveryError::Refused(refusals)) if refusals.len() > 1 => refusals,
+                other => return other,
+            };
+            let alone: Vec<Refusal> =
+                refusals.iter().filter(|refusal| apart.contains(&refusal.index)).cloned().collect();
+            if !alone.is_empty() {
+                return Err(DeliveryError::Refused(alone));
+            }
+            // The largest first, a bounded number at a time: each costs a round trip within the transaction.
+            let mut suspects: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
+            suspects.sort_by_key(|index| std::cmp::Reverse(outputs.get(*index).map_or(0, Output::weight_bytes)));
+            apart.extend(suspects.into_iter().take(SUSPECTS));
+        }
+        Err(DeliveryError::Aborted("refused outputs could not be told from their neighbours".into()))
     }
 
     fn topic(&self, route: Route) -> &Arc<str> {

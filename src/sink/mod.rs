@@ -11,7 +11,7 @@ mod report;
 pub use kafka::KafkaSink;
 pub use report::Report;
 
-use crate::corpus::{Fault, Judged, Lane, Parcel};
+use crate::corpus::{Fault, Judged, Parcel, Position};
 use serde::{Deserialize, Serialize};
 
 /// `[sink]`: at most one of its tables; none means Kafka where the source is Kafka.
@@ -72,14 +72,14 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Delivers `batch` (in its order) and `positions` (per lane the next offset to read), all or nothing. Blocking; bounded.
+    /// Delivers `batch` (in its order) and `positions`, all or nothing (a report: first the lines, then the positions). Blocking; bounded.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn deliver(&self, batch: &[Parcel<Judged>], positions: &[(Lane, i64)]) -> Result<(), Failure> {
+    pub fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         match self {
             Self::Kafka(sink) => sink.deliver(batch, positions),
-            Self::Report(report) => report.deliver(batch),
+            Self::Report(report) => report.deliver(batch, positions),
         }
     }
 }

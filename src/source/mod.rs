@@ -52,7 +52,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens Kafka. Blocks up to 20 s.
+    /// Connects to Kafka; reading begins with [`Source::start`]. Blocks up to 20 s.
     ///
     /// # Errors
     /// A refused property, or no answer from any broker.
@@ -80,6 +80,23 @@ impl Source {
             Self::Kafka(consumer) => Some(consumer),
             Self::Lines(_) => None,
         }
+    }
+
+    /// Begins to read. Call it when somebody heeds the notices. (Lines begin when they are opened: they have none that wait.)
+    ///
+    /// # Errors
+    /// A topic name that is refused, or no thread to be had.
+    pub fn start(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Kafka(consumer) => Ok(consumer.start()?),
+            Self::Lines(_) => Ok(()),
+        }
+    }
+
+    /// Whether this source never comes to an end by itself.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        matches!(self, Self::Kafka(_))
     }
 
     /// Takes no more records; what keeps the source alive (group membership) goes on.

@@ -1,0 +1,73 @@
+//! Owns the commit of positions outside a transaction: what at-least-once delivery ends with.
+//!
+//! Invariants: bounded, though the client library's own call is not; a position that is no longer ours is not committed.
+
+use super::context::Context;
+use super::error::DeliveryError;
+use crate::corpus::Position;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+/// Commits positions for a consumer.
+pub struct Committer {
+    consumer: Arc<BaseConsumer<Context>>,
+}
+
+impl Committer {
+    pub(super) fn new(consumer: Arc<BaseConsumer<Context>>) -> Self {
+        Self { consumer }
+    }
+
+    /// The consumer, for transactions.
+    pub(super) fn consumer(&self) -> &BaseConsumer<Context> {
+        &self.consumer
+    }
+
+    /// Whether every position is still ours. Ask it *after* the group's metadata were fetched: then a generation in which somebody else
+    /// owns a lane can't have begun before the metadata's.
+    pub(super) fn check(&self, positions: &[Position]) -> Result<(), DeliveryError> {
+        if self.consumer.assignment_lost() || !self.consumer.context().owns(positions) {
+            return Err(DeliveryError::Aborted("partitions of this step were revoked meanwhile".into()));
+        }
+        Ok(())
+    }
+
+    /// Commits `positions`. Blocks up to `budget`.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Aborted`] when they were revoked, refused, or not acknowledged in time.
+    pub fn commit(&self, positions: &[Position], budget: Duration) -> Result<(), DeliveryError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        self.check(positions)?;
+        let offsets = offsets(positions)?;
+        let consumer = Arc::clone(&self.consumer);
+        let (answer, answered) = sync_channel(1);
+        let failed = |why: String| DeliveryError::Aborted(format!("offsets were not committed: {why}"));
+        std::thread::Builder::new()
+            .name("kafka-commit".into())
+            .spawn(move || {
+                let _ = answer.send(consumer.commit(&offsets, CommitMode::Sync));
+            })
+            .map_err(|error| failed(error.to_string()))?;
+        match answered.recv_timeout(budget) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("no answer in time".into())),
+        }
+    }
+}
+
+/// The client library's form of `positions`.
+pub(super) fn offsets(positions: &[Position]) -> Result<TopicPartitionList, DeliveryError> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for Position { lane, next, .. } in positions {
+        list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(*next))
+            .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
+    }
+    Ok(list)
+}
