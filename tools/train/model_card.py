@@ -131,7 +131,9 @@ The scripts are in `tools/train`.
 * {1 - MODERN_SHARE:.0%} of the batches are older books, the rest mostly textbooks, government and technical prose: chat, dialect
   and other informal English are under-represented and score higher. A filter built on any such score removes more of the
   text of people who write differently from the corpus. Check what it removes.
-* The score knows form, not truth: fluent falsehood, spam in good English and machine-generated prose score well.
+* The score knows form, not truth: fluent falsehood, spam in good English and fluent machine-generated prose are not
+  what it detects.
+* Figures above rest on small samples (see the counts): take percentiles near the ends as rough.
 * Sums over tokens grow with length; use means per token or per byte.
 
 ## Data
