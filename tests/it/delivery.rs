@@ -163,3 +163,82 @@ fn a_missed_drain_deadline_exits_75_and_commits_nothing_of_what_was_open() {
     assert_eq!(out + lag, 3_000, "what is not out is still to be read");
     assert!(lag > 0, "the deadline of a millisecond was met by chance; nothing was tested");
 }
+
+/// A small generator with a seed, so that a run can be told apart and played again (xorshift64*, Vigna 2016).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+}
+
+/// One fault for one worker; a worker that ended is started again. Returns what was done.
+fn strike(dice: &mut Dice, worker: &mut Worker, file: &std::path::Path) -> &'static str {
+    if worker.ended() {
+        *worker = Worker::run("again", file, &[]);
+        return "start";
+    }
+    match dice.below(10) {
+        0..=4 => {
+            worker.signal("-KILL");
+            "kill"
+        }
+        5..=6 => {
+            worker.signal("-TERM");
+            "term"
+        }
+        // Shorter and longer than the session's six seconds: a pause, and a zombie.
+        n => {
+            worker.signal("-STOP");
+            sleep(Duration::from_millis(if n == 9 { 9_000 } else { 700 }));
+            worker.signal("-CONT");
+            if n == 9 { "zombie" } else { "pause" }
+        }
+    }
+}
+
+#[test]
+fn random_kills_drains_and_freezes_lose_nothing_and_repeat_nothing() {
+    const COUNT: u64 = 6_000;
+    let seed = std::env::var("TAMIS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_123_u64);
+    let seconds = std::env::var("TAMIS_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60_u64);
+    let mut dice = Dice(seed | 1);
+    let mut referee = Referee::start();
+    let topics = Topics::new("chaos");
+    referee.create(&topics.all(), PARTITIONS);
+    let produce = |referee: &mut Referee, first: u64, count: u64| {
+        let answer = referee.ask(
+            "produce",
+            json!({"topic": topics.input, "first": first, "count": count, "partitions": PARTITIONS, "seed": first + 1}),
+        );
+        assert_eq!(answer["failed"], json!([]));
+    };
+    produce(&mut referee, 0, COUNT / 2);
+    let file = pipeline("chaos", &topics, EAGER);
+    let mut workers: Vec<Worker> = (0..3).map(|n| Worker::run(&format!("worker-{n}"), &file, &[])).collect();
+    let mut deeds: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut produced = COUNT / 2;
+    while Instant::now() < until {
+        sleep(Duration::from_millis(300 + dice.below(2_500)));
+        let at = usize::try_from(dice.below(3)).unwrap();
+        *deeds.entry(strike(&mut dice, &mut workers[at], &file)).or_default() += 1;
+        if produced < COUNT {
+            let more = (COUNT / 20).min(COUNT - produced);
+            produce(&mut referee, produced, more);
+            produced += more;
+        }
+    }
+    produce(&mut referee, produced, COUNT - produced);
+    drop(workers);
+    eprintln!("seed {seed}, {seconds} s: {deeds:?}");
+    let mut last = Worker::run("last", &file, &[]);
+    wait_for(&mut referee, &topics, COUNT, 300, &[&last]);
+    last.signal("-TERM");
+    assert_eq!(last.wait(60).code(), Some(0), "{}", last.log());
+    check(&referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()})), COUNT);
+}

@@ -50,7 +50,7 @@ pub fn pipeline(name: &str, topics: &Topics, extra: &str) -> PathBuf {
 brokers = "{brokers}"
 topics = ["{input}"]
 group = "{name}"
-properties = {{ "session.timeout.ms" = "10000", "heartbeat.interval.ms" = "500" }}
+properties = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
 [sink.kafka]
 properties = {{ "transaction.timeout.ms" = "12000" }}
 [models.default]
@@ -181,6 +181,11 @@ impl Worker {
             assert!(Instant::now() < deadline, "{} did not become ready:\n{}", self.name, self.log());
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Whether the process is gone.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn name(&self) -> &str {
