@@ -193,6 +193,7 @@ fn delivery(settings: &Settings, problems: &mut Problems) {
     at_least_one("delivery.commit_interval_ms", delivery.commit_interval_ms, problems);
     at_least_one("delivery.max_batch_documents", delivery.max_batch_documents as u64, problems);
     at_least_one("delivery.max_batch_bytes", delivery.max_batch_bytes as u64, problems);
+    at_least_one("delivery.max_journeys", delivery.max_journeys as u64, problems);
     at_least_one("delivery.max_documents", delivery.max_documents as u64, problems);
     at_least_one("delivery.max_in_flight_bytes", delivery.max_in_flight_bytes as u64, problems);
 }

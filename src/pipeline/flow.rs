@@ -150,7 +150,8 @@ impl Flow {
                 return Ok((ending, self.summary));
             }
             let wake_at = self.wake_at();
-            let accepting = !self.ended && self.drain_until.is_none();
+            let has_room = self.journeys.len() < self.settings.max_journeys;
+            let accepting = has_room && !self.ended && self.drain_until.is_none();
             tokio::select! {
                 biased;
                 Some(notice) = intake.notices.recv() => self.heed(notice)?,

@@ -30,6 +30,9 @@ pub struct DeliverySettings {
     pub drain_ms: u64,
     /// Longest time to finish what is open on revoked partitions, in milliseconds. Keep it below the group's rebalance timeout.
     pub revoke_ms: u64,
+    /// Most documents being scored at once. More give the device more rows to choose from; fewer keep the order of finishing near the
+    /// order of reading, in which alone verdicts are delivered.
+    pub max_journeys: usize,
     /// Most documents between reading and delivery.
     pub max_documents: usize,
     /// Most bytes of records between reading and delivery; a larger record passes alone.
@@ -46,6 +49,7 @@ impl Default for DeliverySettings {
             instance: None,
             drain_ms: 30_000,
             revoke_ms: 20_000,
+            max_journeys: 256,
             max_documents: 4_096,
             max_in_flight_bytes: 268_435_456,
         }
