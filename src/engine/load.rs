@@ -59,7 +59,7 @@ pub(super) fn load(
     let budget = budget(settings.budget_tokens, vocabulary.size, head);
     metrics::device_provider(provider);
     let mut runner = Runner::Onnx(Box::new(onnx));
-    warm_up(&mut runner, vocabulary, budget)?;
+    warm_up(&mut runner, vocabulary, budget, head)?;
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
     Ok(Loaded { runner, provider, head, budget })
 }
@@ -99,11 +99,14 @@ fn budget(tokens: usize, vocab_size: usize, head: Head) -> Budget {
 }
 
 /// Runs the widest and the tallest batch that the budget allows.
-fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget) -> Result<(), Error> {
+fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: Head) -> Result<(), Error> {
     let longest = vocabulary.max_positions.clamp(1, WARM_UP_TOKENS_MAX);
     for tokens in [longest.min(16), longest] {
         let rows = (budget.tokens / tokens).min(budget.positions).max(1);
-        let masked = (budget.positions / rows).min(tokens.div_ceil(TOKENS_PER_POSITION));
+        let masked = match head {
+            Head::Full => 1,
+            Head::Hoisted => (budget.positions / rows).min(tokens.div_ceil(TOKENS_PER_POSITION)),
+        };
         let scored = runner.score(&vocabulary.probe(rows, tokens, masked));
         let wrong = |why: String| Err(Error::WarmUp { rows, tokens, why });
         match scored {
