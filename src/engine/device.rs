@@ -6,6 +6,7 @@
 use super::batch::{Batch, Row};
 use super::handle::Shared;
 use super::onnx::Onnx;
+use super::queue::Budget;
 use super::{Error, Vocabulary};
 use crate::telemetry::metrics;
 use std::time::Duration;
@@ -52,9 +53,14 @@ impl Runner {
 }
 
 /// The loop of a device's thread. Returns when the engine closes, or with the reason why the device is gone.
-pub(super) fn serve(shared: &Shared, runner: &mut Runner, vocabulary: &Vocabulary) -> Result<(), String> {
+pub(super) fn serve(
+    shared: &Shared,
+    runner: &mut Runner,
+    vocabulary: &Vocabulary,
+    budget: Budget,
+) -> Result<(), String> {
     let mut work = Work { runner, vocabulary };
-    while let Some(rows) = shared.next_batch() {
+    while let Some(rows) = shared.next_batch(budget) {
         work.run(rows)?;
     }
     Ok(())
@@ -94,7 +100,7 @@ impl Work<'_> {
 
     /// Fails the request of a row that failed alone, if the device still works.
     fn blame(&mut self, row: &Row, failure: Failure) -> Result<(), String> {
-        if let Err(probe) = self.runner.score(&self.vocabulary.probe(1, 1)) {
+        if let Err(probe) = self.runner.score(&self.vocabulary.probe(1, 1, 1)) {
             return Err(format!(
                 "the device failed on a row ({}) and on a probe after it ({})",
                 failure.why, probe.why

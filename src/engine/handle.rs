@@ -1,10 +1,10 @@
 //! Owns the engine's handle: loading, the bounded way in, the answer, and the end.
 
-use super::batch::{Batch, Request, Row};
-use super::device::{self, Runner};
-use super::onnx::Onnx;
-use super::queue::Queue;
-use super::{Error, Settings, model};
+use super::batch::{Request, Row};
+use super::load::{self, Loaded};
+use super::onnx::Head;
+use super::queue::{Budget, Queue};
+use super::{Error, Settings, device, model};
 use crate::telemetry::metrics;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,6 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Rows that may wait for the device; callers with more wait outside.
 const ROWS_WAITING_MAX: u32 = 8192;
-/// The logits of one batch may take at most this much memory; a wide vocabulary lowers the token budget accordingly.
-const LOGITS_BYTES_MAX: usize = 1 << 30;
-/// The longest row tried at load where the model sets no bound.
-const WARM_UP_TOKENS_MAX: usize = 512;
-
 /// What the engine must know of the tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
@@ -30,20 +25,6 @@ pub struct Vocabulary {
     pub size: usize,
     /// Tokens of the longest row, specials included; `usize::MAX` for no bound.
     pub max_positions: usize,
-}
-
-impl Vocabulary {
-    /// `rows` rows of `tokens` tokens of the greatest id, the first one masked and scored: a graph too narrow for the
-    /// vocabulary fails on it.
-    pub(super) fn probe(&self, rows: usize, tokens: usize) -> Batch {
-        let (reply, _) = oneshot::channel();
-        let Ok(permits) = Arc::new(Semaphore::new(1)).try_acquire_many_owned(0) else {
-            return Batch::compose(&[], 0, 0);
-        };
-        let last = u32::try_from(self.size.saturating_sub(1)).unwrap_or(self.mask_id);
-        let request = Arc::new(Request::new(vec![last; tokens].into(), vec![vec![0]], reply, permits));
-        Batch::compose(&vec![Row { request, group: 0 }; rows], self.mask_id, self.pad_id)
-    }
 }
 
 /// A window and the rows to make of it.
@@ -69,16 +50,14 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     permits: Arc<Semaphore>,
-    budget: usize,
 }
 
 impl Shared {
-    fn new(budget: usize) -> Self {
+    fn new() -> Self {
         Self {
             state: Mutex::new(State { queue: Queue::default(), closing: false, gone: None }),
             changed: Condvar::new(),
             permits: Arc::new(Semaphore::new(ROWS_WAITING_MAX as usize)),
-            budget,
         }
     }
 
@@ -87,13 +66,13 @@ impl Shared {
     }
 
     /// Blocks until there is a batch; `None` once closed and drained, or gone.
-    pub(super) fn next_batch(&self) -> Option<Vec<Row>> {
+    pub(super) fn next_batch(&self, budget: Budget) -> Option<Vec<Row>> {
         let mut state = self.lock();
         loop {
             if state.gone.is_some() {
                 return None;
             }
-            if let Some(rows) = state.queue.take(self.budget) {
+            if let Some(rows) = state.queue.take(budget) {
                 metrics::device_backlog(state.queue.rows());
                 return Some(rows);
             }
@@ -169,42 +148,35 @@ pub struct Engine {
     vocabulary: Vocabulary,
     fingerprint: [u8; 32],
     provider: &'static str,
+    head: Head,
 }
 
 impl Engine {
     /// Checks the model's files, loads them onto the device and runs a worst-case batch, so that a model that is too large
     /// fails here. Blocks for as long as that takes (seconds).
     ///
+    /// `rewrite` gets the bytes of `model.onnx` and returns the same model with inputs `mask_index` (int64 `[M,2]`: row,
+    /// position) and `target_ids` (int64 `[M]`), and the output `logprob` (float32 `[M]`) in place of the logits. If it can't,
+    /// or if what it returned scores a random batch differently, the model runs as it is, and a warning says why.
+    ///
     /// # Errors
     /// The library or the device is absent, a file is missing, damaged or not a masked language model, or memory is too small.
-    pub fn load(settings: &Settings, vocabulary: Vocabulary) -> Result<Self, Error> {
+    pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, rewrite: R) -> Result<Self, Error>
+    where
+        R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Send + 'static,
+    {
         model::verify(&settings.path)?;
         let fingerprint = model::fingerprint(&settings.path)?;
-        let budget = settings.budget_tokens.max(1).min(LOGITS_BYTES_MAX / (4 * vocabulary.size.max(1)));
-        let settings = settings.clone();
-        let known = vocabulary.clone();
-        let load = move || {
-            let onnx = Onnx::load(&settings, known.size)?;
-            let provider = onnx.provider();
-            metrics::device_provider(provider);
-            let mut runner = Runner::Onnx(Box::new(onnx));
-            let misfit = |why| Error::Model {
-                path: settings.path.join(model::GRAPH),
-                why: format!("can't score a single token ({why}); do tokenizer and model belong together?"),
-            };
-            runner.score(&known.probe(1, 1)).map_err(|failure| misfit(failure.why))?;
-            warm_up(&mut runner, &known, budget)?;
-            Ok((runner, provider))
-        };
-        Self::start(load, vocabulary, budget, fingerprint)
+        let (settings, known) = (settings.clone(), vocabulary.clone());
+        Self::start(move || load::load(&settings, &known, rewrite), vocabulary, fingerprint)
     }
 
     /// Starts the device's thread, which owns what `load` makes, and waits until it is ready.
-    fn start<L>(load: L, vocabulary: Vocabulary, budget: usize, fingerprint: [u8; 32]) -> Result<Self, Error>
+    fn start<L>(load: L, vocabulary: Vocabulary, fingerprint: [u8; 32]) -> Result<Self, Error>
     where
-        L: FnOnce() -> Result<(Runner, &'static str), Error> + Send + 'static,
+        L: FnOnce() -> Result<Loaded, Error> + Send + 'static,
     {
-        let shared = Arc::new(Shared::new(budget));
+        let shared = Arc::new(Shared::new());
         let (finish, finished) = watch::channel(());
         let (ready, loaded) = sync_channel(1);
         let end = EndOfThread { shared: Arc::clone(&shared), why: "its thread panicked".to_owned(), _finished: finish };
@@ -213,20 +185,21 @@ impl Engine {
             Err(error) => {
                 let _ = ready.send(Err(error));
             }
-            Ok((mut runner, provider)) => {
-                let _ = ready.send(Ok(provider));
+            Ok(Loaded { mut runner, provider, head, budget }) => {
+                let _ = ready.send(Ok((provider, head)));
                 let mut end = end;
-                end.why =
-                    device::serve(&end.shared, &mut runner, &known).err().unwrap_or_else(|| "it is closed".to_owned());
+                end.why = device::serve(&end.shared, &mut runner, &known, budget)
+                    .err()
+                    .unwrap_or_else(|| "it is closed".to_owned());
             }
         };
         let thread = std::thread::Builder::new()
             .name("tamis-device".to_owned())
             .spawn(body)
             .map_err(|error| Error::Thread { why: error.to_string() })?;
-        let provider =
+        let (provider, head) =
             loaded.recv().map_err(|_| Error::Gone { why: "its thread panicked while loading".to_owned() })??;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), finished, vocabulary, fingerprint, provider })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), finished, vocabulary, fingerprint, provider, head })
     }
 
     /// Log-probabilities (nats, at most 0) of the original ids at the masked positions, group by group, in order.
@@ -312,6 +285,12 @@ impl Engine {
     pub fn provider(&self) -> &'static str {
         self.provider
     }
+
+    /// Where log-probabilities are picked: `hoisted`, within the model and at masked positions only, or `full`, from all logits.
+    #[must_use]
+    pub fn head(&self) -> &'static str {
+        self.head.as_str()
+    }
 }
 
 impl Drop for Engine {
@@ -320,28 +299,13 @@ impl Drop for Engine {
     }
 }
 
-/// Runs the widest and the tallest batch that the budget allows.
-fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: usize) -> Result<(), Error> {
-    let longest = vocabulary.max_positions.clamp(1, WARM_UP_TOKENS_MAX);
-    for tokens in [longest.min(16), longest] {
-        let rows = (budget / tokens).max(1);
-        let scored = runner.score(&vocabulary.probe(rows, tokens));
-        let wrong = |why: String| Err(Error::WarmUp { rows, tokens, why });
-        match scored {
-            Err(failure) => return wrong(failure.why),
-            Ok(scored) if scored.log_probabilities.iter().any(|score| !score.is_finite()) => {
-                return wrong("its log-probabilities are not finite numbers".to_owned());
-            }
-            Ok(_) => {}
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 impl Engine {
     /// An engine whose device does what `script` says.
     pub(super) fn scripted(script: device::Script, vocabulary: Vocabulary, budget: usize) -> Self {
-        Self::start(move || Ok((Runner::Scripted(script), "cpu")), vocabulary, budget, [0; 32]).unwrap()
+        let budget = Budget { tokens: budget, positions: usize::MAX };
+        let runner = device::Runner::Scripted(script);
+        let loaded = Loaded { runner, provider: "cpu", head: Head::Full, budget };
+        Self::start(move || Ok(loaded), vocabulary, [0; 32]).unwrap()
     }
 }

@@ -6,13 +6,14 @@
 //! Invariants: a row's scores don't depend on its batch (to 1e-4 nats); every queue has a bound and pushes back on the caller;
 //! one bad row never takes another document with it; a device that has stopped answering is reported as gone, never as a
 //! series of bad documents.
-//! Must not know: text, tokenizers, windows, signals, caches.
+//! Must not know: text, tokenizers, windows, signals, caches, how a graph is rewritten.
 
 mod batch;
 mod device;
 mod error;
 mod handle;
 mod library;
+mod load;
 mod model;
 mod onnx;
 mod queue;

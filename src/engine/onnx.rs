@@ -1,9 +1,9 @@
-//! Owns the ONNX Runtime session: builds it, feeds it, reads its logits.
+//! Owns the ONNX Runtime session: builds it, feeds it, reads its log-probabilities.
 //!
-//! Today the whole `[B,T,V]` logits are fetched and the targets picked after; a rewritten graph that returns only the targets
-//! (`graph/`, to come) replaces [`Onnx::load`]'s session and [`Onnx::score`]'s reading, and nothing else.
+//! A rewritten graph picks them itself, at the masked positions; of a graph as it is in its file, the whole `[B,T,V]` logits are
+//! fetched and the targets picked after.
 
-use super::batch::Batch;
+use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
 use super::{Device, Error, Settings, library, model};
 use ort::ep::{self, ExecutionProvider};
@@ -14,21 +14,66 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// An input of the graph that this engine knows how to fill; each is `[B,T]` of int64.
+/// Where log-probabilities are picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// After the run, from logits `[B,T,V]`.
+    Full,
+    /// Within the graph, from logits `[M,V]`.
+    Hoisted,
+}
+
+impl Head {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Hoisted => "hoisted",
+        }
+    }
+}
+
+/// An input of the graph that this engine knows how to fill, of int64.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
+    /// `[B,T]`.
     Ids,
+    /// `[B,T]`.
     Attention,
+    /// `[B,T]`.
     Types,
+    /// `[M,2]`: row, position.
+    MaskIndex,
+    /// `[M]`.
+    TargetIds,
 }
 
 impl Input {
-    fn by_name(name: &str) -> Option<Self> {
-        match name {
-            "input_ids" => Some(Self::Ids),
-            "attention_mask" => Some(Self::Attention),
-            "token_type_ids" => Some(Self::Types),
+    fn by_name(name: &str, head: Head) -> Option<Self> {
+        match (name, head) {
+            ("input_ids", _) => Some(Self::Ids),
+            ("attention_mask", _) => Some(Self::Attention),
+            ("token_type_ids", _) => Some(Self::Types),
+            ("mask_index", Head::Hoisted) => Some(Self::MaskIndex),
+            ("target_ids", Head::Hoisted) => Some(Self::TargetIds),
             _ => None,
+        }
+    }
+
+    /// What the graph gets for `batch`, row-major, and its axes.
+    fn fill(self, batch: &Batch) -> (Vec<usize>, Cow<'_, [i64]>) {
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        match self {
+            Self::Ids => (vec![batch.rows, batch.tokens], Cow::Borrowed(&batch.ids)),
+            Self::Attention => (vec![batch.rows, batch.tokens], Cow::Borrowed(&batch.attention)),
+            Self::Types => (vec![batch.rows, batch.tokens], Cow::Owned(vec![0; batch.ids.len()])),
+            Self::MaskIndex => {
+                let places = batch.targets.iter().flat_map(|target| [number(target.row), number(target.position)]);
+                (vec![batch.targets.len(), 2], Cow::Owned(places.collect()))
+            }
+            Self::TargetIds => {
+                let ids = batch.targets.iter().map(|target| number(target.id));
+                (vec![batch.targets.len()], Cow::Owned(ids.collect()))
+            }
         }
     }
 }
@@ -39,16 +84,25 @@ pub(super) struct Onnx {
     inputs: Vec<(String, Input)>,
     output: String,
     provider: &'static str,
+    head: Head,
 }
 
 impl Onnx {
     /// Loads `model.onnx` of the settings' directory onto their device.
     pub(super) fn load(settings: &Settings, vocab_size: usize) -> Result<Self, Error> {
         let path = settings.path.join(model::GRAPH);
-        let (session, provider) = session(settings, &path)?;
-        let inputs = inputs(&session, &path)?;
+        let (session, provider) = session(settings, &path, None)?;
+        let inputs = inputs(&session, &path, Head::Full)?;
         let output = output(&session, &path, vocab_size)?;
-        Ok(Self { session, inputs, output, provider })
+        Ok(Self { session, inputs, output, provider, head: Head::Full })
+    }
+
+    /// Loads a rewritten graph onto the settings' device.
+    pub(super) fn load_hoisted(settings: &Settings, graph: &[u8]) -> Result<Self, Error> {
+        let path = settings.path.join(model::GRAPH);
+        let (session, provider) = session(settings, &path, Some(graph))?;
+        let inputs = inputs(&session, &path, Head::Hoisted)?;
+        Ok(Self { session, inputs, output: "logprob".to_owned(), provider, head: Head::Hoisted })
     }
 
     /// `cpu` or `cuda`.
@@ -56,43 +110,47 @@ impl Onnx {
         self.provider
     }
 
+    /// Where log-probabilities are picked.
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
     /// One forward pass: log p of each target's original id.
     pub(super) fn score(&mut self, batch: &Batch) -> Result<Scored, Failure> {
-        let shape = [batch.rows, batch.tokens];
-        let zeros =
-            vec![0_i64; if self.inputs.iter().any(|(_, input)| *input == Input::Types) { batch.ids.len() } else { 0 }];
-        let mut feed: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
-        for (name, input) in &self.inputs {
-            let data = match input {
-                Input::Ids => batch.ids.as_slice(),
-                Input::Attention => batch.attention.as_slice(),
-                Input::Types => zeros.as_slice(),
-            };
-            let tensor = TensorRef::from_array_view((shape, data)).map_err(|error| failure(&error))?;
+        let filled: Vec<_> = self.inputs.iter().map(|(name, input)| (name, input.fill(batch))).collect();
+        let mut feed: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(filled.len());
+        for (name, (shape, data)) in &filled {
+            let tensor = TensorRef::from_array_view((shape.clone(), &**data)).map_err(|error| failure(&error))?;
             feed.push((Cow::Borrowed(name.as_str()), tensor.into()));
         }
         let start = Instant::now();
         let outputs = self.session.run(feed).map_err(|error| failure(&error))?;
         let spent = start.elapsed();
-        let logits = outputs.get(&self.output).ok_or_else(|| other("the model returned no logits"))?;
-        let (shape, logits) = logits.try_extract_tensor::<f32>().map_err(|error| failure(&error))?;
-        let width = match shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>().as_deref() {
-            Ok([rows, tokens, width]) if *rows == batch.rows && *tokens == batch.tokens => *width,
-            Ok(_) | Err(_) => return Err(other(&format!("logits have shape {shape:?}, not [B,T,V]"))),
+        let output = outputs.get(&self.output).ok_or_else(|| other("the model did not return its output"))?;
+        let (shape, numbers) = output.try_extract_tensor::<f32>().map_err(|error| failure(&error))?;
+        let log_probabilities = match self.head {
+            Head::Full => picked(batch, shape, numbers)?,
+            Head::Hoisted if numbers.len() == batch.targets.len() => numbers.iter().copied().map(f64::from).collect(),
+            Head::Hoisted => return Err(other(&format!("log-probabilities have shape {shape:?}, not [M]"))),
         };
-        let log_probabilities = batch
-            .targets
-            .iter()
-            .map(|target| {
-                let start = (target.row * batch.tokens + target.position) * width;
-                match logits.get(start..start + width) {
-                    Some(scores) if target.id < width => Ok(log_probability(scores, target.id)),
-                    Some(_) | None => Err(other(&format!("id {} lies outside of {width} logits", target.id))),
-                }
-            })
-            .collect::<Result<Vec<f64>, Failure>>()?;
         Ok(Scored { log_probabilities, spent })
     }
+}
+
+/// log p of each target's original id, from logits of `shape`.
+fn picked(batch: &Batch, shape: &[i64], logits: &[f32]) -> Result<Vec<f64>, Failure> {
+    let width = match shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>().as_deref() {
+        Ok([rows, tokens, width]) if *rows == batch.rows && *tokens == batch.tokens => *width,
+        Ok(_) | Err(_) => return Err(other(&format!("logits have shape {shape:?}, not [B,T,V]"))),
+    };
+    let pick = |target: &Target| {
+        let start = (target.row * batch.tokens + target.position) * width;
+        match logits.get(start..start + width) {
+            Some(scores) if target.id < width => Ok(log_probability(scores, target.id)),
+            Some(_) | None => Err(other(&format!("id {} lies outside of {width} logits", target.id))),
+        }
+    };
+    batch.targets.iter().map(pick).collect()
 }
 
 /// log softmax(logits)[id], in double precision over single-precision logits.
@@ -113,8 +171,8 @@ fn other(why: &str) -> Failure {
     Failure { memory: false, why: why.to_owned() }
 }
 
-/// The session, and the name of the provider that runs it.
-fn session(settings: &Settings, path: &Path) -> Result<(Session, &'static str), Error> {
+/// The session over `graph`, or else over the file, and the name of the provider that runs it.
+fn session(settings: &Settings, path: &Path, graph: Option<&[u8]>) -> Result<(Session, &'static str), Error> {
     let environment = library::environment()?;
     let build = |cuda: Option<u16>| -> Result<Session, ort::Error> {
         let mut builder = options(SessionBuilder::new(&environment)?, settings)?;
@@ -123,7 +181,10 @@ fn session(settings: &Settings, path: &Path) -> Result<(Session, &'static str), 
                 ep::CUDA::default().with_device_id(i32::from(number)).with_tf32(false).build().error_on_failure();
             builder = builder.with_execution_providers([provider])?;
         }
-        builder.commit_from_file(path)
+        match graph {
+            Some(graph) => builder.commit_from_memory(graph),
+            None => builder.commit_from_file(path),
+        }
     };
     let on_cpu = || match build(None) {
         Ok(session) => Ok((session, "cpu")),
@@ -160,12 +221,12 @@ fn options(builder: SessionBuilder, settings: &Settings) -> Result<SessionBuilde
         .with_config_entry("session.force_spinning_stop", "1")?)
 }
 
-fn inputs(session: &Session, path: &Path) -> Result<Vec<(String, Input)>, Error> {
+fn inputs(session: &Session, path: &Path, head: Head) -> Result<Vec<(String, Input)>, Error> {
     let refused = |why: String| Error::Model { path: path.to_owned(), why };
     let mut inputs = Vec::new();
     for outlet in session.inputs() {
         let name = outlet.name();
-        let Some(input) = Input::by_name(name) else {
+        let Some(input) = Input::by_name(name, head) else {
             return Err(refused(format!(
                 "unknown input {name:?}; known are input_ids, attention_mask, token_type_ids: export the model with these alone"
             )));

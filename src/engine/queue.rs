@@ -10,9 +10,25 @@ use std::sync::Arc;
 /// A row joins a batch of other lengths only if at least this share of the batch's tokens stays real, in percent.
 const REAL_PERCENT_MIN: usize = 80;
 
+/// What one batch may hold at most; a single row that is larger still makes a batch, alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Tokens, padding included.
+    pub(super) tokens: usize,
+    /// Masked positions.
+    pub(super) positions: usize,
+}
+
 struct Entry {
     request: Arc<Request>,
     next_group: usize,
+}
+
+impl Entry {
+    /// Positions that the next row masks.
+    fn positions(&self) -> usize {
+        self.request.groups.get(self.next_group).map_or(0, Vec::len)
+    }
 }
 
 /// Requests with rows not yet handed out.
@@ -58,10 +74,10 @@ impl Queue {
         self.rows = 0;
     }
 
-    /// Takes the next batch of at most `budget` padded tokens, or of a single row longer than that; `None` if nothing waits.
-    pub(super) fn take(&mut self, budget: usize) -> Option<Vec<Row>> {
+    /// Takes the next batch within `budget`, or a single row larger than that; `None` if nothing waits.
+    pub(super) fn take(&mut self, budget: Budget) -> Option<Vec<Row>> {
         let (ticket, length) = self.by_age.first_key_value().map(|(ticket, length)| (*ticket, *length))?;
-        let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, budget };
+        let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, positions: 0, budget };
         let mut key = (length, ticket);
         while self.draw(key, &mut draft) {
             match self.nearest(length, &draft) {
@@ -74,12 +90,14 @@ impl Queue {
 
     /// The oldest request of the length nearest to `length`, longer or shorter, whose rows fit the draft.
     fn nearest(&self, length: usize, draft: &Draft) -> Option<(usize, u64)> {
-        let oldest = |from: usize| self.by_length.range((from, 0)..).next().map(|(key, _)| *key);
+        let oldest =
+            |from: usize| self.by_length.range((from, 0)..).next().map(|(key, entry)| (*key, entry.positions()));
         let shorter = self.by_length.range(..(length, 0)).next_back().and_then(|((tokens, _), _)| oldest(*tokens));
         [shorter, oldest(length)]
             .into_iter()
             .flatten()
-            .filter(|(tokens, _)| draft.fits(*tokens))
+            .filter(|((tokens, _), positions)| draft.fits(*tokens, *positions))
+            .map(|(key, _)| key)
             .min_by_key(|(tokens, ticket)| (tokens.abs_diff(length), *ticket))
     }
 
@@ -87,7 +105,8 @@ impl Queue {
     fn draw(&mut self, key: (usize, u64), draft: &mut Draft) -> bool {
         let Some(entry) = self.by_length.get_mut(&key) else { return true };
         let groups = entry.request.groups.len();
-        while entry.next_group < groups && (draft.rows.is_empty() || draft.fits(key.0)) {
+        while entry.next_group < groups && (draft.rows.is_empty() || draft.fits(key.0, entry.positions())) {
+            draft.positions += entry.positions();
             draft.rows.push(Row { request: Arc::clone(&entry.request), group: entry.next_group });
             draft.longest = draft.longest.max(key.0);
             draft.real += key.0;
@@ -108,13 +127,15 @@ struct Draft {
     rows: Vec<Row>,
     longest: usize,
     real: usize,
-    budget: usize,
+    positions: usize,
+    budget: Budget,
 }
 
 impl Draft {
-    /// Whether one more row of `tokens` stays within the budget and keeps padding low.
-    fn fits(&self, tokens: usize) -> bool {
+    /// Whether one more row, of `tokens` of which `positions` are masked, stays within the budget and keeps padding low.
+    fn fits(&self, tokens: usize, positions: usize) -> bool {
         let padded = (self.rows.len() + 1) * self.longest.max(tokens);
-        padded <= self.budget && (self.real + tokens) * 100 >= padded * REAL_PERCENT_MIN
+        let within = padded <= self.budget.tokens && self.positions + positions <= self.budget.positions;
+        within && (self.real + tokens) * 100 >= padded * REAL_PERCENT_MIN
     }
 }

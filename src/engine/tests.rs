@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Request};
 use super::device::{Failure, Scored, Script};
-use super::queue::Queue;
+use super::queue::{Budget, Queue};
 use super::{Engine, Error, Passes, Vocabulary};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -237,11 +237,16 @@ fn request(tokens: usize, rows: usize) -> Arc<Request> {
     Arc::new(Request::new(vec![5; tokens].into(), vec![vec![0]; rows], reply, permits))
 }
 
+fn tokens(tokens: usize) -> Budget {
+    Budget { tokens, positions: usize::MAX }
+}
+
 proptest! {
     #[test]
     fn every_row_is_handed_out_once_within_the_budget_and_the_oldest_first(
         sizes in prop::collection::vec((1_usize..60, 1_usize..12), 1..40),
         budget in 1_usize..400,
+        positions in 1_usize..40,
     ) {
         let mut queue = Queue::default();
         let mut left = HashMap::new();
@@ -251,9 +256,9 @@ proptest! {
         let total: usize = sizes.iter().map(|(_, rows)| rows).sum();
         prop_assert_eq!(queue.rows(), total);
         let (mut handed_out, mut oldest) = (0, 0);
-        while let Some(rows) = queue.take(budget) {
+        while let Some(rows) = queue.take(Budget { tokens: budget, positions }) {
             let longest = rows.iter().map(super::batch::Row::tokens).max().unwrap();
-            prop_assert!(rows.len() == 1 || rows.len() * longest <= budget);
+            prop_assert!(rows.len() == 1 || rows.len() * longest <= budget && rows.len() <= positions);
             while left.get(&oldest).is_some_and(|(_, rows)| *rows == 0) { oldest += 1; }
             prop_assert_eq!(rows[0].tokens(), left[&oldest].0, "anchored on the oldest");
             for row in &rows {
@@ -274,20 +279,20 @@ fn a_short_row_does_not_ride_in_a_long_batch() {
     queue.push(request(20, 3));
     queue.push(request(400, 3));
     queue.push(request(19, 2));
-    let first: Vec<usize> = queue.take(4096).unwrap().iter().map(super::batch::Row::tokens).collect();
+    let first: Vec<usize> = queue.take(tokens(4096)).unwrap().iter().map(super::batch::Row::tokens).collect();
     assert_eq!(first, [20, 20, 20, 19, 19]);
-    assert_eq!(queue.take(4096).unwrap().len(), 3);
-    assert!(queue.take(4096).is_none());
+    assert_eq!(queue.take(tokens(4096)).unwrap().len(), 3);
+    assert!(queue.take(tokens(4096)).is_none());
 }
 
 #[test]
 fn withdrawn_rows_are_gone() {
     let mut queue = Queue::default();
     let (first, second) = (queue.push(request(10, 5)), queue.push(request(10, 3)));
-    assert_eq!(queue.take(20).unwrap().len(), 2);
+    assert_eq!(queue.take(tokens(20)).unwrap().len(), 2);
     queue.withdraw(first);
     assert_eq!(queue.rows(), 3);
     queue.withdraw(first);
     queue.withdraw(second);
-    assert!(queue.rows() == 0 && queue.take(20).is_none());
+    assert!(queue.rows() == 0 && queue.take(tokens(20)).is_none());
 }

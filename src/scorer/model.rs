@@ -2,6 +2,7 @@
 
 use super::{Error, health};
 use crate::engine::{self, Engine, HeadCheck, Vocabulary};
+use crate::graph;
 use crate::tokenize::{self, Encoding, Tokenizer, windows};
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ impl Model {
             size: tokenizer.vocab_size(),
             max_positions: tokenizer.max_positions(),
         };
-        let engine = Engine::load(settings, vocabulary)?;
+        let engine = Engine::load(settings, vocabulary, hoisted)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, cores: Arc::new(Semaphore::new(cores)) })
     }
@@ -107,6 +108,14 @@ impl Model {
         };
         Ok(tokio::task::spawn_blocking(work).await??)
     }
+}
+
+/// The model of `bytes` with its head behind the masked positions, or why that can't be.
+fn hoisted(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let rewritten = graph::rewrite(bytes).map_err(|error| error.to_string())?;
+    let frontier = rewritten.frontier.join(", ");
+    tracing::debug!(products = rewritten.products, frontier, "moved the head behind the masked positions");
+    Ok(rewritten.bytes)
 }
 
 fn prepare(tokenizer: &Tokenizer, text: &str, window_tokens: usize) -> Result<Prepared, tokenize::Error> {

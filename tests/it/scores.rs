@@ -8,13 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, SignalValue, Signals};
-use tamis::engine::{self, HeadCheck};
+use tamis::engine::{self, Engine, HeadCheck, Passes, Vocabulary};
+use tamis::graph;
 use tamis::scorer::{Masking, Model, Scorer, Settings};
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 /// Nats a token.
 const TOLERANCE: f64 = 1e-4;
 const MODELS: [&str; 3] = ["tiny-bert-wordpiece", "tiny-unigram-mask-piece", "tiny-bpe"];
+
+/// Written by the test that measures this process's memory, read by those that load a large
+/// model or run large batches meanwhile.
+static LARGE: RwLock<()> = RwLock::const_new(());
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,7 +40,9 @@ async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
         threads: 1,
         budget_tokens,
     };
-    Arc::new(Model::load("tiny", &settings).await.unwrap())
+    let model = Model::load("tiny", &settings).await.unwrap();
+    assert_eq!(model.engine().head(), "hoisted", "{name}");
+    Arc::new(model)
 }
 
 fn scorer(model: &Arc<Model>, masking: Masking, window_tokens: usize, cache: Cache) -> Arc<Scorer> {
@@ -111,8 +119,94 @@ async fn every_token_scores_as_the_brute_force_says() {
     println!("largest difference: {worst:.1e} nats");
 }
 
+/// An engine without its tokenizer; ids are only numbers here.
+fn engine(path: &Path, vocabulary: &Vocabulary, hoisted: bool) -> Engine {
+    let settings = engine::Settings {
+        path: path.to_owned(),
+        device: engine::Device::Cpu,
+        threads: 2,
+        budget_tokens: 600,
+        ..engine::Settings::default()
+    };
+    let rewrite = move |bytes| match hoisted {
+        true => graph::rewrite(bytes).map(|rewritten| rewritten.bytes).map_err(|error| error.to_string()),
+        false => Err("full logits are wanted".to_owned()),
+    };
+    let engine = Engine::load(&settings, vocabulary.clone(), rewrite).unwrap();
+    assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
+    engine
+}
+
+/// Windows of random ids and lengths with random masks: batches of them are padded.
+fn random_passes(size: u32, seed: u32) -> Vec<Passes> {
+    let mut state = seed;
+    let mut draw = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let mut pass = |_| {
+        let tokens = 2 + draw(90);
+        let ids: Vec<u32> = (0..tokens).map(|_| draw(size)).collect();
+        let groups = (0..1 + draw(3)).map(|_| (draw(tokens)..tokens).step_by(1 + draw(12) as usize).collect());
+        Passes { groups: groups.collect(), ids: ids.into() }
+    };
+    (0..40).map(&mut pass).collect()
+}
+
+/// Scores everything at once, so that batches mix.
+async fn score_all(engine: Engine, passes: &[Passes]) -> Vec<Vec<f64>> {
+    let engine = Arc::new(engine);
+    let mut running = JoinSet::new();
+    for (at, pass) in passes.iter().cloned().enumerate() {
+        let engine = Arc::clone(&engine);
+        running.spawn(async move { (at, engine.score(pass).await.unwrap()) });
+    }
+    let scores: BTreeMap<usize, Vec<f64>> = running.join_all().await.into_iter().collect();
+    scores.into_values().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hoisted_head_scores_as_the_full_logits_do() {
+    let _large = LARGE.read().await;
+    let paths = MODELS.map(fixture).into_iter().chain([root().join("models/tamis-en")]);
+    for path in paths {
+        let Ok(config) = std::fs::read(path.join("config.json")) else {
+            println!("SKIPPED: no {} here", path.display());
+            continue;
+        };
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        let number = |name: &str| u32::try_from(config[name].as_u64().unwrap()).unwrap();
+        let (size, pad_id) = (number("vocab_size"), number("pad_token_id"));
+        let vocabulary = Vocabulary { mask_id: 4, pad_id, size: size as usize, max_positions: 500 };
+        let passes = random_passes(size, pad_id + 1);
+        let full = score_all(engine(&path, &vocabulary, false), &passes).await;
+        let hoisted = score_all(engine(&path, &vocabulary, true), &passes).await;
+        let pairs = full.iter().flatten().zip(hoisted.iter().flatten());
+        let worst = pairs.map(|(full, hoisted)| (full - hoisted).abs()).fold(0.0, f64::max);
+        assert_eq!(full.concat().len(), hoisted.concat().len());
+        println!("{}: {worst:.1e} nats at most", path.display());
+        assert!(worst <= TOLERANCE, "{}: {worst} nats", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
+    let settings =
+        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
+    let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, max_positions: 500 };
+    let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
+    let other = graph::rewrite(other).unwrap().bytes;
+    for wrong in [other, b"not a graph".to_vec()] {
+        let engine = Engine::load(&settings, vocabulary.clone(), |_| Ok(wrong)).unwrap();
+        assert_eq!(engine.head(), "full");
+        let passes = Passes { ids: vec![2, 9, 9, 3].into(), groups: vec![vec![1]] };
+        assert!(engine.score(passes).await.unwrap()[0] < 0.0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neighbours_order_and_padding_change_nothing() {
+    let _large = LARGE.read().await;
     let texts: Vec<String> = goldens().into_iter().filter(|g| g.model == MODELS[0]).map(|g| g.text).collect();
     for masking in [Masking::Single, Masking::Strided] {
         let mut alone = BTreeMap::new();
@@ -234,6 +328,7 @@ fn resident_mib() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_thousand_tokens_are_scored_in_bounded_memory() {
+    let _alone = LARGE.write().await;
     let model = model(MODELS[2], 2048).await;
     let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
     let sentence = "the work of the people was long, and they had to find water. ";
@@ -270,9 +365,11 @@ async fn a_second_pass_with_the_cache_runs_no_forward_pass() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bundled_model_passes_its_health_check() {
+    let _large = LARGE.read().await;
     let path = root().join("models/tamis-en");
     let settings = engine::Settings { path, device: engine::Device::Cpu, ..engine::Settings::default() };
     let model = Arc::new(Model::load("default", &settings).await.unwrap());
+    assert_eq!(model.engine().head(), "hoisted");
     let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
     let nll = async |text: &str| number(&scorer.score(&document(text)).await.unwrap(), "pll.nll_token").unwrap();
     let (good, bad) = (

@@ -1,0 +1,38 @@
+//! Owns why a graph is left as it is, as facts.
+
+/// Why a model can't be rewritten. It can still run as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bytes are no ONNX model.
+    #[error("not an ONNX model: {why}")]
+    Bytes {
+        /// What the decoder said.
+        why: String,
+    },
+    /// The graph contradicts itself.
+    #[error("the graph is not sound: {why}")]
+    Unsound {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The graph has something that the rewriting does not handle.
+    #[error("the graph has {what}")]
+    Unfamiliar {
+        /// What it has.
+        what: String,
+    },
+    /// No output can be told to be the logits.
+    #[error("no output \"logits\" among the {outputs} outputs")]
+    NoLogits {
+        /// How many there are.
+        outputs: usize,
+    },
+    /// The masked-LM head could not be found: no matrix product stands between the last mixing of positions and the logits.
+    #[error(
+        "no matrix product treats every position alike before the logits (the walk back from them ended at {stopped_at})"
+    )]
+    NoHead {
+        /// Operators whose outputs would have to be gathered.
+        stopped_at: String,
+    },
+}

@@ -1,0 +1,200 @@
+//! Proofs on the fixtures' graphs, on small graphs made here, and on bytes that are no graph.
+
+use super::index::Index;
+use super::proto::{FLOAT, Graph, Model, Node, OperatorSet, Tensor, ValueInfo};
+use super::{Error, Rewritten, rewrite};
+use proptest::prelude::*;
+use prost::Message;
+
+fn file(name: &str) -> Option<Vec<u8>> {
+    std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("model.onnx")).ok()
+}
+
+const FIXTURES: [&str; 3] = [
+    "tests/fixtures/models/tiny-bert-wordpiece",
+    "tests/fixtures/models/tiny-unigram-mask-piece",
+    "tests/fixtures/models/tiny-bpe",
+];
+
+#[test]
+fn the_last_layer_is_moved_with_the_head() {
+    for name in FIXTURES.into_iter().chain(["models/tamis-en"]) {
+        let Some(bytes) = file(name) else {
+            assert!(!name.starts_with("tests"), "{name} is gone");
+            println!("SKIPPED: no {name} here");
+            continue;
+        };
+        assert_eq!(Model::decode(bytes.as_slice()).unwrap().encode_to_vec(), bytes, "{name}: something is lost");
+        let size = bytes.len();
+        let rewritten = rewrite(bytes).unwrap();
+        assert_eq!(rewritten.products, 5, "{name}: attention's output, two of the feed-forward, transform, decoder");
+        assert_eq!(rewritten.frontier.len(), 2, "{name}: attention's context and the residual: {rewritten:?}");
+        let grown = i64::try_from(rewritten.bytes.len()).unwrap() - i64::try_from(size).unwrap();
+        assert!(grown < 2000, "{name}: {grown} bytes more: weights must not be copied");
+        let error = rewrite(rewritten.bytes).unwrap_err().to_string();
+        assert!(error.contains("already"), "{error}");
+    }
+}
+
+fn tensor(name: &str, dims: &[i64]) -> Tensor {
+    let values = usize::try_from(dims.iter().product::<i64>()).unwrap();
+    Tensor {
+        dims: dims.to_vec(),
+        data_type: Some(FLOAT),
+        float_data: vec![1.0; values],
+        name: Some(name.to_owned()),
+        ..Tensor::default()
+    }
+}
+
+/// A model over `hidden` `[B,T,4]` and a scalar-free set of weights.
+fn model(node: Vec<Node>) -> Model {
+    let graph = Graph {
+        node,
+        initializer: vec![
+            tensor("w", &[4, 4]),
+            tensor("head", &[4, 9]),
+            tensor("cube", &[1, 4, 4]),
+            tensor("bias", &[4]),
+            tensor("positions", &[1, 7, 4]),
+        ],
+        input: vec![ValueInfo::tensor("hidden", FLOAT, &[7, 4])],
+        output: vec![ValueInfo::tensor("logits", FLOAT, &[7, 9])],
+        ..Graph::default()
+    };
+    let opset_import = vec![OperatorSet { domain: None, version: Some(17) }];
+    Model { ir_version: Some(8), opset_import, graph: Some(graph), ..Model::default() }
+}
+
+fn rewritten(node: Vec<Node>) -> Result<Rewritten, Error> {
+    rewrite(model(node).encode_to_vec())
+}
+
+fn frontier(node: Vec<Node>) -> Vec<String> {
+    rewritten(node).unwrap().frontier
+}
+
+fn head(from: &str) -> Node {
+    Node::new("MatMul", &[from, "head"], "logits")
+}
+
+#[test]
+fn what_mixes_positions_stays_before_the_frontier() {
+    let products = |between: Node| frontier(vec![Node::new("MatMul", &["hidden", "w"], "a"), between, head("b")]);
+    for alike in [
+        Node::new("Add", &["a", "bias"], "b"),
+        Node::new("Erf", &["a"], "b"),
+        Node::new("LayerNormalization", &["a", "bias"], "b"),
+        Node::new("Softmax", &["a"], "b").with_int("axis", -1),
+        Node::new("MatMul", &["a", "w"], "b"),
+    ] {
+        assert_eq!(products(alike.clone()), ["hidden"], "{alike:?}");
+    }
+    for mixing in [
+        Node::new("Add", &["a", "positions"], "b"),
+        Node::new("LayerNormalization", &["a", "bias"], "b").with_int("axis", 1),
+        Node::new("Softmax", &["a"], "b"),
+        Node::new("Softmax", &["a"], "b").with_int("axis", 1),
+        Node::new("MatMul", &["a", "a"], "b"),
+        Node::new("MatMul", &["a", "cube"], "b"),
+        Node::new("MatMul", &["w", "a"], "b"),
+        Node::new("Conv", &["a", "w"], "b"),
+        Node { domain: Some("my.own".to_owned()), ..Node::new("Erf", &["a"], "b") },
+    ] {
+        assert_eq!(products(mixing.clone()), ["b"], "{mixing:?}");
+    }
+}
+
+#[test]
+fn what_somebody_outside_reads_is_gathered_and_what_nobody_reads_is_dropped() {
+    let node = vec![
+        Node::new("MatMul", &["hidden", "w"], "shared"),
+        Node::new("Conv", &["shared", "w"], "mixed"),
+        Node::new("Add", &["shared", "mixed"], "sum"),
+        Node::new("Erf", &["shared"], "unread"),
+        head("sum"),
+    ];
+    let rewritten = rewritten(node).unwrap();
+    assert_eq!(rewritten.frontier, ["mixed", "shared"]);
+    let graph = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
+    let made: Vec<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    assert!(made.contains(&"mixed") && !made.contains(&"unread"), "{made:?}");
+    let weights: Vec<&str> = graph.initializer.iter().map(Tensor::name).collect();
+    assert!(weights.contains(&"head") && !weights.contains(&"bias"), "{weights:?}");
+    let listed = |values: &[ValueInfo]| values.iter().map(|value| value.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(listed(&graph.input), ["hidden", "mask_index", "target_ids"]);
+    assert_eq!(listed(&graph.output), ["logprob"]);
+    let index = Index::new(&graph).unwrap();
+    assert_eq!(index.order, (0..graph.node.len()).collect::<Vec<_>>(), "nodes stand behind what they need");
+}
+
+#[test]
+fn one_number_for_the_whole_batch_is_not_gathered() {
+    let mut quantize = Node::new("DynamicQuantizeLinear", &["hidden"], "y");
+    quantize.output.extend(["scale".to_owned(), "zero".to_owned()]);
+    let node = vec![
+        quantize,
+        Node::new("MatMulInteger", &["y", "head", "zero"], "whole"),
+        Node::new("Cast", &["whole"], "cast").with_int("to", 1),
+        Node::new("Mul", &["cast", "scale"], "logits"),
+    ];
+    let rewritten = rewritten(node).unwrap();
+    assert_eq!(rewritten.frontier, ["scale", "y", "zero"]);
+    let graph = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
+    assert_eq!(graph.node.iter().filter(|node| node.op_type() == "GatherND").count(), 1);
+}
+
+#[test]
+fn a_graph_that_is_not_understood_is_refused_with_its_reason() {
+    let why = |model: Model| rewrite(model.encode_to_vec()).unwrap_err().to_string();
+    let sound = || model(vec![head("hidden")]);
+    let changed = |change: fn(&mut Graph)| {
+        let mut model = sound();
+        change(model.graph.as_mut().unwrap());
+        why(model)
+    };
+    assert!(rewrite(sound().encode_to_vec()).is_ok());
+    assert!(why(Model { opset_import: vec![], ..sound() }).contains("opset 0"));
+    assert!(changed(|graph| graph.initializer[0].data_location = Some(1)).contains("files of their own"));
+    assert!(changed(|graph| graph.sparse_initializer.push(Vec::new().into())).contains("sparse"));
+    assert!(changed(|graph| graph.input[0].name = Some("mask_index".to_owned())).contains("\"mask_index\" already"));
+    assert!(changed(|graph| graph.node.push(head("hidden"))).contains("two nodes make \"logits\""));
+    assert!(changed(|graph| graph.output.clear()).contains("no output \"logits\" among the 0"));
+    assert!(changed(|graph| graph.node[0].op_type = Some("Conv".to_owned())).contains("ended at Conv"));
+    let circle = vec![Node::new("Add", &["logits", "hidden"], "a"), head("a")];
+    assert!(why(model(circle)).contains("circle"));
+    let mut within = sound();
+    within.graph.as_mut().unwrap().node[0] = Node::new("If", &["hidden"], "logits").with_int("then_branch", 0);
+    within.graph.as_mut().unwrap().node[0].attribute[0].g = Some(Vec::new().into());
+    assert!(why(within).contains("a graph within it (If)"));
+    assert!(rewrite(Vec::new()).unwrap_err().to_string().contains("holds no graph"));
+}
+
+#[test]
+fn a_very_deep_graph_does_not_overflow_the_stack() {
+    let mut node: Vec<Node> =
+        (0..20_000).map(|at| Node::new("Erf", &[&format!("v{at}")], &format!("v{}", at + 1))).collect();
+    node[0].input = vec!["hidden".to_owned()];
+    node.reverse();
+    node.insert(0, head("v20000"));
+    assert_eq!(frontier(node), ["hidden"]);
+}
+
+proptest! {
+    #[test]
+    fn bytes_that_are_no_model_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        prop_assert!(rewrite(bytes).is_err());
+    }
+
+    #[test]
+    fn a_damaged_model_never_panics(cut in any::<prop::sample::Index>(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
+        let mut bytes = file(FIXTURES[0]).unwrap();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = rewrite(bytes.clone());
+        bytes.truncate(cut.index(bytes.len()));
+        let _ = rewrite(bytes);
+    }
+}
