@@ -211,3 +211,83 @@ fn what_is_unavailable_exits_69_and_says_what_to_do() {
     let (code, said) = exit(&["run", "no/such/file.toml"]);
     assert!(code == Some(64) && said.contains("no/such/file.toml"), "{code:?} {said}");
 }
+
+/// Text that no codec makes smaller.
+fn noise(bytes: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let letters = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    (0..bytes)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(letters[usize::try_from(state >> 33).unwrap() % letters.len()])
+        })
+        .collect()
+}
+
+#[test]
+fn an_output_too_large_for_its_topic_is_buried_alone_and_its_neighbours_pass() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("large");
+    referee.create(&[topics.input.as_str(), topics.dead.as_str()], 1);
+    let small: Vec<Value> = [&topics.pass, &topics.review, &topics.fail]
+        .iter()
+        .map(|name| json!({"name": name, "partitions": 1, "config": {"max.message.bytes": "3000"}}))
+        .collect();
+    referee.ask("create", json!({ "topics": small }));
+    let records: Vec<Value> = (0..60)
+        .map(|n| {
+            let text =
+                if n == 30 { noise(6_000) } else { format!("the committee met on tuesday, number {n} {}", noise(20)) };
+            json!({"value": hex(json!({"id": n.to_string(), "text": text}).to_string().as_bytes()), "partition": 0})
+        })
+        .collect();
+    referee.ask("put", json!({"topic": topics.input, "records": records}));
+    let file = pipeline("large", &topics, "");
+    let mut worker = Worker::run("large", &file, &[]);
+    worker.wait_ready();
+    let out = wait_for(&mut referee, &topics, 60, &worker);
+    let dead: Vec<&Value> = out.iter().filter(|record| record["topic"] == topics.dead).collect();
+    assert_eq!((out.len(), dead.len()), (60, 1), "{}", worker.log());
+    let error: Value = serde_json::from_str(&header(dead[0], "tamis-error").unwrap()).unwrap();
+    assert!(error["class"] == "output-too-large" && error["stage"] == "deliver", "{error}");
+    assert_eq!(header(dead[0], "tamis-source").unwrap(), format!("{}/0/30", topics.input));
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    check_order(&mut referee, &topics);
+}
+
+/// Nothing is lost, repeated or out of order.
+fn check_order(referee: &mut Referee, topics: &Topics) {
+    let verdict = referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()}));
+    assert!(verdict["lost"] == 0 && verdict["problems"] == 0, "{verdict}");
+}
+
+#[test]
+fn at_least_once_loses_nothing_when_killed() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("alo");
+    referee.create(&topics.all(), 4);
+    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": 2_000, "partitions": 4, "seed": 9}));
+    let more = "[delivery]\nguarantee = \"at-least-once\"\ncommit_interval_ms = 50\nmax_documents = 400\n";
+    let file = pipeline("alo", &topics, more);
+    for kill_at in [200, 700] {
+        let mut worker = Worker::run("killed", &file, &[]);
+        worker.wait_ready();
+        wait_for(&mut referee, &topics, kill_at, &worker);
+        worker.signal("-KILL");
+        worker.wait(10);
+    }
+    let mut worker = Worker::run("last", &file, &[]);
+    worker.wait_ready();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while referee.ask("committed", json!({"topic": topics.input, "group": "alo"}))["lag"] != 0 {
+        assert!(Instant::now() < deadline, "{}", worker.log());
+        sleep(Duration::from_millis(300));
+    }
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    let verdict = referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()}));
+    eprintln!("at-least-once, two kills: {verdict}");
+    assert_eq!(verdict["lost"], 0, "{verdict}");
+    assert!(verdict["output"].as_u64() >= verdict["input"].as_u64(), "{verdict}");
+}
