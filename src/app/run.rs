@@ -45,16 +45,15 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     let mut keeper = JoinSet::new();
     keeper.spawn(upkeep(exporter, board.clone()));
 
-    let parts = Parts::assemble(&settings, &board).await?;
-    let (outlet, intake) = open_intake(&settings);
-    let (mut source, sink) = {
-        let (settings, board, imprint, instance) =
-            (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());
-        let open = move || open(&settings, outlet, board, imprint, instance);
-        tokio::task::spawn_blocking(open).await??
+    let mut stop = watch.stop.clone();
+    let started = tokio::select! {
+        started = start(&settings, &board) => started?,
+        // Nothing was read yet. What still opens is abandoned: an unreachable broker is no reason to wait.
+        Ok(_) = stop.wait_for(|stop| *stop) => return Ok((Ending::Drained, Summary::default())),
     };
+    let Started { parts, intake, mut source, sink } = started;
     source.start()?;
-    tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running");
+    tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
     let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
     let ended = flow.run(intake, &source, watch.stop).await;
 
@@ -72,8 +71,27 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     parts.close(ENGINE_BUDGET).await;
     server.shutdown().await;
     let (ending, summary) = ended?;
-    tracing::info!(documents = summary.documents(), "drained");
+    tracing::info!(delivered = summary.documents(), "drained");
     Ok((ending, summary))
+}
+
+/// What a flow needs.
+struct Started {
+    parts: Parts,
+    intake: Intake,
+    source: Source,
+    sink: Sink,
+}
+
+/// Loads the models and opens source and sink. Nothing is read yet.
+async fn start(settings: &Settings, board: &Board) -> Result<Started, Failure> {
+    let parts = Parts::assemble(settings, board).await?;
+    let (outlet, intake) = open_intake(settings);
+    let (settings, board, imprint, instance) =
+        (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());
+    let open = move || open(&settings, outlet, board, imprint, instance);
+    let (source, sink) = tokio::task::spawn_blocking(open).await??;
+    Ok(Started { parts, intake, source, sink })
 }
 
 fn open_intake(settings: &Settings) -> (Outlet, Intake) {

@@ -32,7 +32,7 @@ Environment:
 Exit codes:
   0   drained, or done
   64  the arguments or the settings are wrong; the message names the key
-  65  the input can't be opened or decompressed
+  65  the input can't be opened
   69  broker, model, device or port unavailable; a later start may go well
   70  a bug
   75  the drain deadline passed; what was not committed will be done again

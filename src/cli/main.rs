@@ -62,9 +62,13 @@ pub(super) fn settings(path: &Path, overrides: &[Override], purpose: Purpose) ->
     let settings = config::load(path, &sets).map_err(|error| Failure::new(Exit::Usage, error))?;
     settings.validate(purpose).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        Failure::new(Exit::Usage, format!("{}: {} problems{}", path.display(), lines.len(), lines.concat()))
+        Failure::new(Exit::Usage, format!("{}: {} wrong{}", path.display(), counted(lines.len()), lines.concat()))
     })?;
     Ok(settings)
+}
+
+fn counted(settings: usize) -> String {
+    if settings == 1 { "one setting is".to_owned() } else { format!("{settings} settings are") }
 }
 
 /// Runs `work` on a runtime whose end is bounded.

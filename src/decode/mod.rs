@@ -63,7 +63,7 @@ impl Decoder {
             return Err(fault(Class::Bug, "a null value is a deletion and has no text to decode".to_owned()));
         };
         if value.len() > self.max_bytes {
-            let message = format!("the value has {} bytes; document.max_bytes is {}", value.len(), self.max_bytes);
+            let message = format!("the value is larger than document.max_bytes = {}", self.max_bytes);
             return Err(fault(Class::TooLarge, message));
         }
         let value = std::str::from_utf8(value).map_err(|error| {

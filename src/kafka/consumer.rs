@@ -43,9 +43,14 @@ impl Consumer {
         let consumer: BaseConsumer<Context> = client_config(settings)
             .create_with_context(context)
             .map_err(|error| Error::Property { room: "source.kafka", message: error.to_string() })?;
-        consumer
+        let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
+        for topic in &settings.topics {
+            if !metadata.topics().iter().any(|known| known.name() == topic) {
+                tracing::warn!(topic, "source topic does not exist or may not be seen, waiting for it");
+            }
+        }
         Ok(Self {
             shared: Arc::new(consumer),
             topics: settings.topics.clone(),

@@ -13,6 +13,7 @@ mod context;
 mod driver;
 mod embedded;
 mod error;
+mod opening;
 mod partition;
 mod producer;
 mod record;

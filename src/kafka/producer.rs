@@ -8,10 +8,10 @@
 use super::committer::{Committer, offsets};
 use super::context::log;
 use super::error::{DeliveryError, Error, Refusal};
-use super::settings::{SinkSettings, SourceSettings, is_connection_property};
+use super::opening::{check_topic, client_config, init_transactions, transaction_timeout};
+use super::settings::{SinkSettings, SourceSettings};
 use super::{Consumer, partition, record};
 use crate::corpus::{Class, Header, Lane, Position};
-use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
 const METADATA_AGE: Duration = Duration::from_secs(60);
-const INIT_BUDGET: Duration = Duration::from_secs(75);
 
 /// What a delivery step promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl Failures {
     }
 }
 
-struct DeliveryContext {
+pub(super) struct DeliveryContext {
     failures: Arc<Failures>,
 }
 
@@ -384,70 +383,4 @@ fn refusal(index: usize, error: &KafkaError) -> Option<Refusal> {
         return None;
     };
     Some(Refusal { index, class, message: error.to_string() })
-}
-
-fn check_topic(producer: &ThreadedProducer<DeliveryContext>, topic: &str) -> Result<(), Error> {
-    let refused = |message: String| Error::Topic { topic: topic.to_owned(), message };
-    let metadata = producer.client().fetch_metadata(Some(topic), CALL).map_err(|error| refused(error.to_string()))?;
-    let Some(found) = metadata.topics().first() else { return Err(refused("the broker does not know it".into())) };
-    if let Some(error) = found.error() {
-        return Err(refused(RDKafkaErrorCode::from(error).to_string()));
-    }
-    if found.partitions().is_empty() {
-        return Err(refused("it has no partitions".into()));
-    }
-    Ok(())
-}
-
-fn init_transactions(producer: &ThreadedProducer<DeliveryContext>, id: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + INIT_BUDGET;
-    loop {
-        match producer.init_transactions(CALL) {
-            Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(inner)) if inner.is_retriable() && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(error) => return Err(Error::Transactions { id: id.to_owned(), message: error.to_string() }),
-        }
-    }
-}
-
-/// The producer's properties: defaults, then the person's, then ours.
-fn client_config(source: Option<&SourceSettings>, sink: &SinkSettings, guarantee: &Guarantee) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("client.id", "tamis")
-        .set("linger.ms", "5")
-        .set("compression.type", "zstd")
-        // The topic's own limit decides; a record that it refuses becomes a dead letter.
-        .set("message.max.bytes", "104857600")
-        .set("queue.buffering.max.kbytes", "262144")
-        // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
-        .set("transaction.timeout.ms", "30000")
-        .set("allow.auto.create.topics", "false");
-    let own_brokers = !sink.brokers.is_empty();
-    if let (Some(source), false) = (source, own_brokers) {
-        for (name, value) in source.properties.iter().filter(|(name, _)| is_connection_property(name)) {
-            config.set(name, value);
-        }
-    }
-    for (name, value) in &sink.properties {
-        config.set(name, value);
-    }
-    let brokers = if own_brokers { sink.brokers.as_str() } else { source.map_or("", |source| source.brokers.as_str()) };
-    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
-    if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
-        config.set("transactional.id", transactional_id);
-    }
-    // An output must fail before its step gives up, and the step before the broker gives up the transaction: that would be fatal.
-    if !sink.properties.contains_key("message.timeout.ms") {
-        let third = transaction_timeout(&config).as_millis() / 3;
-        config.set("message.timeout.ms", third.max(1_000).to_string());
-    }
-    config
-}
-
-fn transaction_timeout(config: &ClientConfig) -> Duration {
-    let millis = config.get("transaction.timeout.ms").and_then(|text| text.parse().ok()).unwrap_or(30_000);
-    Duration::from_millis(millis)
 }

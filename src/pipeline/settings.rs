@@ -49,7 +49,7 @@ impl Default for DeliverySettings {
             instance: None,
             drain_ms: 30_000,
             revoke_ms: 20_000,
-            max_journeys: 256,
+            max_journeys: 64,
             max_documents: 4_096,
             max_in_flight_bytes: 268_435_456,
         }

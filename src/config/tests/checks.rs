@@ -96,12 +96,15 @@ fn exactly_once_is_for_kafka_and_the_default_there() {
     for (text, sets) in [
         (stdin, vec!["delivery.guarantee=exactly-once"]),
         (KAFKA, vec!["delivery.guarantee=exactly-once", "sink.stdout={}"]),
+        (KAFKA, vec!["delivery.guarantee=exactly-once", "sink.kafka.brokers=elsewhere:9092"]),
     ] {
         let told = told(&load_with(text, &[], &sets).unwrap(), Purpose::Run);
         assert_eq!(told.len(), 1, "{told:#?}");
-        assert!(told[0].starts_with("delivery.guarantee: \"exactly-once\" needs [source.kafka]"), "{told:#?}");
+        assert!(told[0].starts_with("delivery.guarantee: \"exactly-once\" needs a Kafka source"), "{told:#?}");
     }
     assert_eq!(with(&["sink.stdout={}"]).guarantee(), Guarantee::AtLeastOnce);
+    let two_clusters = with(&["sink.kafka.brokers=elsewhere:9092"]);
+    assert_eq!(two_clusters.guarantee(), Guarantee::AtLeastOnce, "one transaction can't span two clusters");
 }
 
 #[test]

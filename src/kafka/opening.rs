@@ -1,0 +1,82 @@
+//! Owns the opening of a producer: its properties, the look at its topics, the first call of its transactions.
+
+use super::error::Error;
+use super::producer::{DeliveryContext, Guarantee};
+use super::settings::{SinkSettings, SourceSettings, is_connection_property};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer as _, ThreadedProducer};
+use std::time::{Duration, Instant};
+
+const CALL: Duration = Duration::from_secs(10);
+const INIT_BUDGET: Duration = Duration::from_secs(75);
+
+pub(super) fn check_topic(producer: &ThreadedProducer<DeliveryContext>, topic: &str) -> Result<(), Error> {
+    let refused = |message: String| Error::Topic { topic: topic.to_owned(), message };
+    let metadata = producer.client().fetch_metadata(Some(topic), CALL).map_err(|error| refused(error.to_string()))?;
+    let Some(found) = metadata.topics().first() else { return Err(refused("the broker does not know it".into())) };
+    if let Some(error) = found.error() {
+        return Err(refused(RDKafkaErrorCode::from(error).to_string()));
+    }
+    if found.partitions().is_empty() {
+        return Err(refused("it has no partitions".into()));
+    }
+    Ok(())
+}
+
+pub(super) fn init_transactions(producer: &ThreadedProducer<DeliveryContext>, id: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + INIT_BUDGET;
+    loop {
+        match producer.init_transactions(CALL) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(inner)) if inner.is_retriable() && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => return Err(Error::Transactions { id: id.to_owned(), message: error.to_string() }),
+        }
+    }
+}
+
+/// The producer's properties: defaults, then the person's, then ours.
+pub(super) fn client_config(
+    source: Option<&SourceSettings>,
+    sink: &SinkSettings,
+    guarantee: &Guarantee,
+) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "tamis")
+        .set("linger.ms", "5")
+        .set("compression.type", "zstd")
+        // The topic's own limit decides; a record that it refuses becomes a dead letter.
+        .set("message.max.bytes", "104857600")
+        .set("queue.buffering.max.kbytes", "262144")
+        // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
+        .set("transaction.timeout.ms", "30000")
+        .set("allow.auto.create.topics", "false");
+    let own_brokers = !sink.brokers.is_empty();
+    if let (Some(source), false) = (source, own_brokers) {
+        for (name, value) in source.properties.iter().filter(|(name, _)| is_connection_property(name)) {
+            config.set(name, value);
+        }
+    }
+    for (name, value) in &sink.properties {
+        config.set(name, value);
+    }
+    let brokers = if own_brokers { sink.brokers.as_str() } else { source.map_or("", |source| source.brokers.as_str()) };
+    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
+    if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
+        config.set("transactional.id", transactional_id);
+    }
+    // An output must fail before its step gives up, and the step before the broker gives up the transaction: that would be fatal.
+    if !sink.properties.contains_key("message.timeout.ms") {
+        let third = transaction_timeout(&config).as_millis() / 3;
+        config.set("message.timeout.ms", third.max(1_000).to_string());
+    }
+    config
+}
+
+pub(super) fn transaction_timeout(config: &ClientConfig) -> Duration {
+    let millis = config.get("transaction.timeout.ms").and_then(|text| text.parse().ok()).unwrap_or(30_000);
+    Duration::from_millis(millis)
+}
