@@ -37,7 +37,7 @@ pub(super) fn demo(args: &Demo, overrides: &[Override]) -> Result<(), Failure> {
         ("demo.dead", PARTITIONS),
     ])?;
     let settings = settings(args, overrides, &broker, &folder)?;
-    say(&format!("tamis demo: {} documents, labelled by hand, through a broker in this process", sample.len()));
+    say(&format!("tamis demo: {} labelled documents through a broker in this process", sample.len()));
     broker.feed("demo.raw", PARTITIONS, &sample, &[])?;
     let report = block_on(watch(settings, &sample, labels));
     // The cache of a demo is of no use to anybody; what can't be removed is in the temporary folder.

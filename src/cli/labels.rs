@@ -1,9 +1,9 @@
-//! Owns the labels of the demo's sample: what a person said about each line.
+//! Owns the labels of the demo's sample: what each line was labelled, by whoever made the sample.
 
 use crate::corpus::Route;
 use std::collections::HashMap;
 
-/// What a person said about one line of the sample.
+/// The label of one line of the sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Label {
     /// The document's id; empty where the line has none.
@@ -12,7 +12,7 @@ pub(super) struct Label {
     pub(super) expected: Route,
     /// What kind of text it is.
     pub(super) kind: String,
-    /// The person's note.
+    /// The labeller's note.
     pub(super) note: String,
 }
 
