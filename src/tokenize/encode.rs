@@ -19,6 +19,9 @@ pub struct Encoding {
     /// For each token, its bytes `(start, end)` in the original text, on character boundaries; leading white space that a
     /// tokenizer glues to a word is not part of the span. Starts never decrease. Tokens that share a character share its span.
     pub spans: Vec<(u32, u32)>,
+    /// For each token, the number of the piece of text that the tokenizer's own pre-tokenizer cut it from (what Hugging Face calls
+    /// `word_ids`). Never decreases. [`super::words`] numbers words of the text instead.
+    pub word_ids: Vec<u32>,
 }
 
 /// A model's tokenizer, disarmed: no text yields a special id.
@@ -108,6 +111,13 @@ impl Tokenizer {
         let slice = &text[start..end];
         let found = self.inner.encode(slice, false).map_err(|error| Error::Refused { why: error.to_string() })?;
         into.ids.extend_from_slice(found.get_ids());
+        let first = into.word_ids.last().map_or(0, |last| last + 1);
+        let mut word = first;
+        for id in found.get_word_ids() {
+            // A token of no word would be one that the post-processor put there, and there is none.
+            word = id.map_or(word, |id| first + id).max(word);
+            into.word_ids.push(word);
+        }
         let mut floor = into.spans.last().map_or(0, |(start, _)| *start as usize);
         for &(from, to) in found.get_offsets() {
             let (from, to) = trim(slice, from, to);

@@ -1,7 +1,9 @@
 //! Text in, token ids out, and where to cut them into windows.
 //!
-//! Owns: the `tokenizers` crate; the model directory's tokenizer files; windows over token indices.
-//! In: a model directory, a text. Out: ids with byte spans in the original text, and ranges of token indices.
+//! Owns: the `tokenizers` crate; the model directory's tokenizer files; windows over token indices; the word that each
+//! token belongs to.
+//! In: a model directory, a text. Out: ids with byte spans in the original text, ranges of token indices, numbers
+//! of words.
 //! Invariants: text is text: no text, whatever it says, yields a special id (unknown aside); nothing is truncated, padded or
 //! wrapped here; spans lie in the original text, on character boundaries, and their starts never decrease.
 //! Must not know: models, batches, scores.
@@ -11,6 +13,7 @@ mod encode;
 mod error;
 mod files;
 pub mod windows;
+pub mod words;
 
 pub use encode::{Encoding, Tokenizer};
 pub use error::Error;

@@ -1,10 +1,11 @@
 //! Proofs on the tiny fixtures: text is text, spans are honest, time is linear, windows tile.
 
-use super::{Encoding, Tokenizer, windows::cut};
+use super::{Encoding, Tokenizer, windows::cut, words::segments};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+use unicode_segmentation::UnicodeSegmentation;
 
 const NAMES: [&str; 3] = ["tiny-bert-wordpiece", "tiny-unigram-mask-piece", "tiny-bpe"];
 
@@ -19,6 +20,8 @@ static ALL: LazyLock<Vec<Tokenizer>> =
 fn check(tokenizer: &Tokenizer, text: &str) -> Encoding {
     let encoding = tokenizer.encode(text).unwrap();
     assert_eq!(encoding.ids.len(), encoding.spans.len());
+    assert_eq!(encoding.ids.len(), encoding.word_ids.len());
+    assert!(encoding.word_ids.is_sorted(), "words go back in {text:?}");
     let mut floor = 0;
     for (id, &(from, to)) in encoding.ids.iter().zip(&encoding.spans) {
         let special = tokenizer.special_ids().contains(id) && tokenizer.unk_id() != Some(*id);
@@ -150,6 +153,22 @@ proptest! {
     }
 
     #[test]
+    fn a_token_belongs_to_the_segment_it_starts_in(text in fragments()) {
+        for tokenizer in ALL.iter() {
+            let encoding = tokenizer.encode(&text).unwrap();
+            let numbers = segments(&text, &encoding);
+            let bounds: Vec<&str> = text.split_word_bounds().collect();
+            for (number, &(start, _)) in numbers.iter().zip(&encoding.spans) {
+                let from: usize = bounds[..*number as usize].iter().map(|segment| segment.len()).sum();
+                let to = from + bounds[*number as usize].len();
+                let start = (start as usize).min(text.len() - 1);
+                prop_assert!((from..to).contains(&start), "{start} is not in {from}..{to} of {text:?}");
+            }
+            prop_assert_eq!(numbers.len(), encoding.ids.len());
+        }
+    }
+
+    #[test]
     fn windows_tile(text in fragments(), max in 1_usize..20) {
         for tokenizer in ALL.iter() {
             let encoding = tokenizer.encode(&text).unwrap();
@@ -189,7 +208,8 @@ fn a_window_ends_at_the_last_sentence_end_in_its_second_half() {
 #[test]
 fn without_sentences_a_window_ends_between_words_and_failing_that_when_full() {
     let text = "aaaa bbbb";
-    let letters = Encoding { ids: vec![1; 8], spans: (0..9).filter(|at| *at != 4).map(|at| (at, at + 1)).collect() };
+    let spans = (0..9).filter(|at| *at != 4).map(|at| (at, at + 1)).collect();
+    let letters = Encoding { ids: vec![1; 8], spans, ..Encoding::default() };
     assert_eq!(cut(text, &letters, 6), vec![0..4, 4..8]);
     assert_eq!(cut(text, &letters, 3), vec![0..3, 3..6, 6..8]);
 }
@@ -203,5 +223,34 @@ fn two_hundred_thousand_tokens_are_cut_in_linear_time() {
         let windows = cut(&text, &encoding, 128);
         println!("{} windows in {:?}", windows.len(), start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn words_are_those_of_the_text_and_not_those_of_the_tokenizer() {
+    let words_of = |tokenizer: &Tokenizer, text: &str| {
+        let encoding = check(tokenizer, text);
+        (segments(text, &encoding), encoding.word_ids)
+    };
+    // An apostrophe within a word does not end it; BERT's pre-tokenizer cuts there.
+    let (by_text, by_tokenizer) = words_of(&ALL[0], "don't");
+    assert!(by_text.iter().all(|number| *number == 0), "{by_text:?}");
+    assert_eq!(by_tokenizer.last(), Some(&2), "{by_tokenizer:?}");
+    // White space is all that divides for Metaspace; UAX #29 knows punctuation, and takes ideographs one by one.
+    let (by_text, by_tokenizer) = words_of(&ALL[1], "的一是,ok");
+    assert!(by_tokenizer.iter().all(|number| *number == 0), "{by_tokenizer:?}");
+    assert_eq!(by_text.last(), Some(&4), "{by_text:?}");
+    // Bytes of one character stay together; white space has a number of its own.
+    let (by_text, _) = words_of(&ALL[2], "👩‍👩‍👧‍👦 ok");
+    assert_eq!((by_text[0], by_text[10], by_text.last()), (0, 0, Some(&2)), "{by_text:?}");
+}
+
+#[test]
+fn slices_go_on_counting_words() {
+    let text = "the work of the people was long. ".repeat(6000);
+    assert!(text.len() > 2 * 64 * 1024);
+    for tokenizer in ALL.iter() {
+        let encoding = check(tokenizer, &text);
+        assert!(encoding.word_ids.last().is_some_and(|last| *last >= 6000 * 7 - 1), "{:?}", encoding.word_ids.last());
     }
 }
