@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tamis::engine::{Device, Engine, Passes, Settings, Vocabulary};
+use tamis::engine::{Device, Engine, Needs, Passes, Settings, Vocabulary};
 use tamis::graph;
 use tamis::tokenize::Tokenizer;
 use tokio::task::JoinSet;
@@ -53,10 +53,12 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
     };
     let settings = Settings { path: path.to_owned(), device: Device::Cpu, threads, ..Settings::default() };
     let rewrite = move |bytes| match hoisted {
-        true => graph::rewrite(bytes).map(|rewritten| rewritten.bytes).map_err(|error| error.to_string()),
+        true => graph::rewrite(bytes, graph::Outputs::default())
+            .map(|rewritten| rewritten.bytes)
+            .map_err(|error| error.to_string()),
         false => Err("full logits are wanted".to_owned()),
     };
-    let engine = Engine::load(&settings, vocabulary, rewrite)?;
+    let engine = Engine::load(&settings, vocabulary, Needs::default(), rewrite)?;
     match (engine.head() == "hoisted") == hoisted {
         true => Ok(engine),
         false => Err("the model's head can't be hoisted".into()),
@@ -69,7 +71,7 @@ async fn run(engine: &Arc<Engine>, masking: &str, time: Duration) -> Result<(u32
     while start.elapsed() < time || !running.is_empty() {
         while running.len() < 8 && start.elapsed() < time {
             let (engine, passes) = (Arc::clone(engine), window(masking));
-            running.spawn(async move { (passes.groups.len(), engine.score(passes).await) });
+            running.spawn(async move { (passes.count(), engine.score(passes).await) });
         }
         if let Some(scored) = running.join_next().await {
             let (groups, scores) = scored?;
@@ -84,11 +86,12 @@ async fn run(engine: &Arc<Engine>, masking: &str, time: Duration) -> Result<(u32
 fn window(masking: &str) -> Passes {
     let ids: Vec<u32> = (0..TOKENS).map(|position| 5 + position * 7 % 300).collect();
     let content = 1..TOKENS - 1;
-    let groups = match masking {
-        "single" => content.take(STRIDE).map(|position| vec![position]).collect(),
-        _ => (0..STRIDE).map(|group| content.clone().skip(group).step_by(STRIDE).collect()).collect(),
-    };
-    Passes { ids: ids.into(), groups }
+    let mut passes = Passes::over(ids.into());
+    match masking {
+        "single" => content.take(STRIDE).for_each(|position| passes.mask([position])),
+        _ => (0..STRIDE).for_each(|group| passes.mask(content.clone().skip(group).step_by(STRIDE))),
+    }
+    passes
 }
 
 /// Processor time that this process has taken: what it does not lose to its neighbours. In ticks of 10 ms.

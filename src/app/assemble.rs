@@ -5,6 +5,7 @@ use crate::cache::{Cache, Slot};
 use crate::cli::Exit;
 use crate::config::{Settings, SignalSettings};
 use crate::decode::Decoder;
+use crate::engine::Needs;
 use crate::judge::Judge;
 use crate::pipeline::Road;
 use crate::scorer::{Model, Scorer};
@@ -80,7 +81,7 @@ async fn load(
         ));
     };
     tracing::info!(model = name, path = %model.path.display(), "loading the model");
-    let model = Arc::new(Model::load(name, model).await?);
+    let model = Arc::new(Model::load(name, model, Needs::default()).await?);
     models.insert(name.to_owned(), Arc::clone(&model));
     Ok(model)
 }

@@ -1,44 +1,32 @@
 //! Owns requests, rows and batches: what waits, and the tensors made of it.
 //!
-//! A row is a window (shared) and the number of the group that it masks; masked copies exist only inside a [`Batch`].
+//! A row is a window (shared) and the number of its pass; masked copies exist only inside a [`Batch`].
 
-use super::Error;
+use super::{Error, Passes, Reading};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// What is sent back to the caller: a log-probability for each masked position, group by group.
-pub(super) type Reply = oneshot::Sender<Result<Vec<f64>, Error>>;
+/// What is sent back to the caller: a reading for each scored position, pass by pass.
+pub(super) type Reply = oneshot::Sender<Result<Vec<Reading>, Error>>;
 
-/// One window with all its groups, waiting to be scored.
+/// One window with all its passes, waiting to be scored: a row for each.
 pub(super) struct Request {
-    /// The window wrapped in its special tokens, `[T]`.
-    pub(super) ids: Arc<[u32]>,
-    /// Positions masked together, one row for each group.
-    pub(super) groups: Vec<Vec<u32>>,
-    /// Where each group's scores start in the reply.
-    starts: Vec<usize>,
+    pub(super) passes: Passes,
     progress: Mutex<Progress>,
 }
 
 struct Progress {
-    scores: Vec<f64>,
+    readings: Vec<Reading>,
     rows_left: usize,
     /// Gone once answered, and the permits for the queue with it.
     open: Option<(Reply, OwnedSemaphorePermit)>,
 }
 
 impl Request {
-    pub(super) fn new(ids: Arc<[u32]>, groups: Vec<Vec<u32>>, reply: Reply, permits: OwnedSemaphorePermit) -> Self {
-        let mut total = 0;
-        let starts = groups
-            .iter()
-            .map(|group| {
-                total += group.len();
-                total - group.len()
-            })
-            .collect();
-        let progress = Progress { scores: vec![0.0; total], rows_left: groups.len(), open: Some((reply, permits)) };
-        Self { ids, groups, starts, progress: Mutex::new(progress) }
+    pub(super) fn new(passes: Passes, reply: Reply, permits: OwnedSemaphorePermit) -> Self {
+        let readings = vec![Reading::of(0.0); passes.readings()];
+        let progress = Progress { readings, rows_left: passes.count(), open: Some((reply, permits)) };
+        Self { passes, progress: Mutex::new(progress) }
     }
 
     /// Whether somebody still waits for the answer.
@@ -46,16 +34,15 @@ impl Request {
         self.lock().open.as_ref().is_some_and(|(reply, _)| !reply.is_closed())
     }
 
-    /// Takes in the scores of one group; the last one answers the caller.
-    pub(super) fn scored(&self, group: usize, scores: &[f64]) {
+    /// Takes in the readings of one pass, as many as it scores; the last one answers the caller.
+    pub(super) fn scored(&self, pass: usize, readings: &[Reading]) {
         let mut progress = self.lock();
-        let start = self.starts[group];
-        progress.scores[start..start + scores.len()].copy_from_slice(scores);
+        progress.readings[self.passes.place(pass)].copy_from_slice(readings);
         progress.rows_left = progress.rows_left.saturating_sub(1);
         if progress.rows_left == 0
             && let Some((reply, _permits)) = progress.open.take()
         {
-            let _ = reply.send(Ok(std::mem::take(&mut progress.scores)));
+            let _ = reply.send(Ok(std::mem::take(&mut progress.readings)));
         }
     }
 
@@ -71,22 +58,22 @@ impl Request {
     }
 }
 
-/// One forward pass of one window: its request, and the number of the group that is masked.
+/// One forward pass of one window: its request, and the number of its pass.
 #[derive(Clone)]
 pub(super) struct Row {
     pub(super) request: Arc<Request>,
-    pub(super) group: usize,
+    pub(super) pass: usize,
 }
 
 impl Row {
-    /// The positions to mask and score.
-    pub(super) fn positions(&self) -> &[u32] {
-        &self.request.groups[self.group]
+    /// The positions to score.
+    pub(super) fn scored(&self) -> &[u32] {
+        self.request.passes.scored(self.pass)
     }
 
     /// Tokens of the row, specials included.
     pub(super) fn tokens(&self) -> usize {
-        self.request.ids.len()
+        self.request.passes.ids().len()
     }
 }
 
@@ -107,7 +94,7 @@ pub(super) struct Batch {
     pub(super) ids: Vec<i64>,
     /// `[B,T]`, 1 where a row has a token.
     pub(super) attention: Vec<i64>,
-    /// In row order, and in group order within a row.
+    /// In row order, and within a row in the order of its scored positions.
     pub(super) targets: Vec<Target>,
     /// Tokens that are not padding.
     pub(super) real_tokens: usize,
@@ -127,14 +114,17 @@ impl Batch {
         };
         for (number, row) in rows.iter().enumerate() {
             let start = number * tokens;
-            for (at, id) in row.request.ids.iter().enumerate() {
+            let passes = &row.request.passes;
+            for (at, id) in passes.ids().iter().enumerate() {
                 batch.ids[start + at] = i64::from(*id);
                 batch.attention[start + at] = 1;
             }
-            for position in row.positions() {
+            for position in passes.masked(row.pass) {
+                batch.ids[start + *position as usize] = i64::from(mask_id);
+            }
+            for position in row.scored() {
                 let position = *position as usize;
-                batch.ids[start + position] = i64::from(mask_id);
-                batch.targets.push(Target { row: number, position, id: row.request.ids[position] as usize });
+                batch.targets.push(Target { row: number, position, id: passes.ids()[position] as usize });
             }
             batch.real_tokens += row.tokens();
         }

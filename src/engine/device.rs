@@ -7,7 +7,7 @@ use super::batch::{Batch, Row};
 use super::handle::Shared;
 use super::onnx::Onnx;
 use super::queue::Budget;
-use super::{Error, Vocabulary};
+use super::{Error, Reading, Vocabulary};
 use crate::telemetry::metrics;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub(super) type Script = Box<dyn FnMut(&Batch) -> Result<Scored, Failure> + Send
 
 /// A batch's scores.
 pub(super) struct Scored {
-    /// log p (nats) for each target, in the batch's order.
-    pub(super) log_probabilities: Vec<f64>,
+    /// One for each target, in the batch's order.
+    pub(super) readings: Vec<Reading>,
     /// Time inside the device's run.
     pub(super) spent: Duration,
 }
@@ -115,16 +115,16 @@ impl Work<'_> {
 fn answer(rows: &[Row], batch: &Batch, scored: &Scored) {
     let padded = batch.rows * batch.tokens;
     metrics::device_batch(batch.rows, padded, batch.real_tokens, batch.targets.len(), scored.spent.as_secs_f64());
-    let mut left = scored.log_probabilities.as_slice();
+    let mut left = scored.readings.as_slice();
     for row in rows {
-        let Some((scores, rest)) = left.split_at_checked(row.positions().len()) else {
+        let Some((readings, rest)) = left.split_at_checked(row.scored().len()) else {
             return row.request.failed(Error::Gone { why: "the device returned too few scores".to_owned() });
         };
         left = rest;
-        if scores.iter().all(|score| score.is_finite()) {
-            row.request.scored(row.group, scores);
+        if readings.iter().all(Reading::is_finite) {
+            row.request.scored(row.pass, readings);
         } else {
-            let why = "a log-probability is not a finite number".to_owned();
+            let why = "a score is not a finite number".to_owned();
             row.request.failed(Error::Row { memory: false, tokens: row.tokens(), why });
         }
     }

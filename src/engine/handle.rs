@@ -4,7 +4,7 @@ use super::batch::{Request, Row};
 use super::load::{self, Loaded};
 use super::onnx::Head;
 use super::queue::{Budget, Queue};
-use super::{Error, Settings, device, model};
+use super::{Error, Needs, Passes, Reading, Settings, device, model};
 use crate::telemetry::metrics;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,15 +25,6 @@ pub struct Vocabulary {
     pub size: usize,
     /// Tokens of the longest row, specials included; `usize::MAX` for no bound.
     pub max_positions: usize,
-}
-
-/// A window and the rows to make of it.
-#[derive(Debug, Clone)]
-pub struct Passes {
-    /// The window's ids, wrapped in its special tokens, `[T]`.
-    pub ids: Arc<[u32]>,
-    /// One row for each group: its positions in `ids` are masked together, and scored. No group may be empty.
-    pub groups: Vec<Vec<u32>>,
 }
 
 /// The queue's state, shared by callers and the device's thread.
@@ -149,26 +140,31 @@ pub struct Engine {
     fingerprint: [u8; 32],
     provider: &'static str,
     head: Head,
+    budget: Budget,
 }
 
 impl Engine {
     /// Checks the model's files, loads them onto the device and runs a worst-case batch, so that a model that is too large
     /// fails here. Blocks for as long as that takes (seconds).
     ///
+    /// `needs` says what readings hold besides log-probabilities.
+    ///
     /// `rewrite` gets the bytes of `model.onnx` and returns the same model with inputs `mask_index` (int64 `[M,2]`: row,
-    /// position) and `target_ids` (int64 `[M]`), and the output `logprob` (float32 `[M]`) in place of the logits. If it can't,
-    /// or if what it returned scores a random batch differently, the model runs as it is, and a warning says why.
+    /// position) and `target_ids` (int64 `[M]`), and the output `logprob` (float32 `[M]`) in place of the logits; for
+    /// [`Needs::ranks`] also `rank` (int32 `[M]`), `entropy` and `max_logprob`, for [`Needs::odds`] also `log_odds` (float32
+    /// `[M]`). If it can't, or if what it returned scores a random batch differently, the model runs as it is, and a warning
+    /// says why.
     ///
     /// # Errors
     /// The library or the device is absent, a file is missing, damaged or not a masked language model, or memory is too small.
-    pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, rewrite: R) -> Result<Self, Error>
+    pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, needs: Needs, rewrite: R) -> Result<Self, Error>
     where
         R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Send + 'static,
     {
         model::verify(&settings.path)?;
         let fingerprint = model::fingerprint(&settings.path)?;
         let (settings, known) = (settings.clone(), vocabulary.clone());
-        Self::start(move || load::load(&settings, &known, rewrite), vocabulary, fingerprint)
+        Self::start(move || load::load(&settings, &known, needs, rewrite), vocabulary, fingerprint)
     }
 
     /// Starts the device's thread, which owns what `load` makes, and waits until it is ready.
@@ -186,7 +182,7 @@ impl Engine {
                 let _ = ready.send(Err(error));
             }
             Ok(Loaded { mut runner, provider, head, budget }) => {
-                let _ = ready.send(Ok((provider, head)));
+                let _ = ready.send(Ok((provider, head, budget)));
                 let mut end = end;
                 end.why = device::serve(&end.shared, &mut runner, &known, budget)
                     .err()
@@ -197,29 +193,30 @@ impl Engine {
             .name("tamis-device".to_owned())
             .spawn(body)
             .map_err(|error| Error::Thread { why: error.to_string() })?;
-        let (provider, head) =
+        let (provider, head, budget) =
             loaded.recv().map_err(|_| Error::Gone { why: "its thread panicked while loading".to_owned() })??;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), finished, vocabulary, fingerprint, provider, head })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), finished, vocabulary, fingerprint, provider, head, budget })
     }
 
-    /// Log-probabilities (nats, at most 0) of the original ids at the masked positions, group by group, in order.
+    /// What is read at the scored positions of `passes`, for the ids that the window has there; pass by pass, in order.
     ///
     /// Waits for a place in the queue, then for the device. Cancel-safe: dropping the future takes its rows back; a batch that
     /// already runs is finished and its scores are dropped.
     ///
     /// # Errors
     /// [`Error::Row`] if the device fails on one of these rows alone; [`Error::Gone`] if it has stopped.
-    pub async fn score(&self, passes: Passes) -> Result<Vec<f64>, Error> {
-        self.check(&passes)?;
-        if passes.groups.is_empty() {
+    pub async fn score(&self, mut passes: Passes) -> Result<Vec<Reading>, Error> {
+        passes.check(self.vocabulary.max_positions)?;
+        passes.split(self.budget.positions);
+        if passes.count() == 0 {
             return Ok(Vec::new());
         }
-        let rows = u32::try_from(passes.groups.len()).unwrap_or(ROWS_WAITING_MAX).min(ROWS_WAITING_MAX);
+        let rows = u32::try_from(passes.count()).unwrap_or(ROWS_WAITING_MAX).min(ROWS_WAITING_MAX);
         let Ok(permits) = Arc::clone(&self.shared.permits).acquire_many_owned(rows).await else {
             return Err(gone(&self.shared.lock()));
         };
         let (reply, answer) = oneshot::channel();
-        let request = Request::new(passes.ids, passes.groups, reply, permits);
+        let request = Request::new(passes, reply, permits);
         let ticket = self.shared.push(Arc::new(request))?;
         let _withdraw = Withdraw { shared: &self.shared, ticket };
         match answer.await {
@@ -234,20 +231,6 @@ impl Engine {
             let _ = self.finished.clone().changed().await;
         }
         gone(&self.shared.lock())
-    }
-
-    fn check(&self, passes: &Passes) -> Result<(), Error> {
-        let tokens = passes.ids.len();
-        let why = if tokens > self.vocabulary.max_positions {
-            format!("{tokens} tokens, but the model has {} positions", self.vocabulary.max_positions)
-        } else if passes.groups.iter().any(Vec::is_empty) {
-            "an empty group".to_owned()
-        } else if passes.groups.iter().flatten().any(|position| *position as usize >= tokens) {
-            "a position outside the row".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(Error::Request { why })
     }
 
     /// Refuses new rows, runs the waiting ones, and joins the device's thread within `deadline`. Idempotent.
@@ -286,7 +269,7 @@ impl Engine {
         self.provider
     }
 
-    /// Where log-probabilities are picked: `hoisted`, within the model and at masked positions only, or `full`, from all logits.
+    /// Where log-probabilities are picked: `hoisted`, within the model and at scored positions only, or `full`, from all logits.
     #[must_use]
     pub fn head(&self) -> &'static str {
         self.head.as_str()

@@ -7,7 +7,7 @@ use super::batch::{Batch, Request, Row};
 use super::device::{Failure, Runner};
 use super::onnx::{Head, Onnx};
 use super::queue::Budget;
-use super::{Error, Settings, Vocabulary, model};
+use super::{Error, Needs, Passes, Reading, Settings, Vocabulary, model};
 use crate::telemetry::metrics;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
@@ -15,11 +15,11 @@ use tokio::sync::{Semaphore, oneshot};
 /// Logits (and, behind a rewritten head, their log-softmax) of one batch may take at most this much memory; a wide vocabulary
 /// makes batches smaller accordingly.
 const LOGITS_BYTES_MAX: usize = 1 << 30;
-/// With a rewritten head, at most one in this many of a batch's tokens is masked: so much is tried at load.
+/// With a rewritten head, at most one in this many of a batch's tokens is scored: so much is tried at load.
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
 const WARM_UP_TOKENS_MAX: usize = 512;
-/// The most that a rewritten graph's log-probabilities may differ from the file's, in nats.
+/// The most that a rewritten graph's readings may differ from the file's, in nats.
 const DIFFERENCE_MAX: f64 = 1e-4;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
@@ -36,9 +36,10 @@ pub(super) struct Loaded {
 pub(super) fn load(
     settings: &Settings,
     vocabulary: &Vocabulary,
+    needs: Needs,
     rewrite: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
 ) -> Result<Loaded, Error> {
-    let mut full = Onnx::load(settings, vocabulary.size)?;
+    let mut full = Onnx::load(settings, vocabulary.size, needs)?;
     let misfit = |failure: Failure| Error::Model {
         path: settings.path.join(model::GRAPH),
         why: format!("can't score a single token ({}); do tokenizer and model belong together?", failure.why),
@@ -46,17 +47,17 @@ pub(super) fn load(
     full.score(&vocabulary.probe(1, 1, 1)).map_err(misfit)?;
     let provider = full.provider();
     let batch = vocabulary.check();
-    let expected = full.score(&batch).map(|scored| scored.log_probabilities).map_err(|failure| failure.why);
+    let expected = full.score(&batch).map(|scored| scored.readings).map_err(|failure| failure.why);
     drop(full);
-    let onnx = match expected.and_then(|expected| hoisted(settings, rewrite, (&batch, &expected), provider)) {
+    let onnx = match expected.and_then(|expected| hoisted((settings, needs), rewrite, (&batch, &expected), provider)) {
         Ok(onnx) => onnx,
         Err(why) => {
             tracing::warn!(path = %settings.path.display(), why, "model runs with its full logits, which is slower");
-            Onnx::load(settings, vocabulary.size)?
+            Onnx::load(settings, vocabulary.size, needs)?
         }
     };
     let (provider, head) = (onnx.provider(), onnx.head());
-    let budget = budget(settings.budget_tokens, vocabulary.size, head);
+    let budget = budget(settings.budget_tokens, vocabulary.size, needs, head);
     metrics::device_provider(provider);
     let mut runner = Runner::Onnx(Box::new(onnx));
     warm_up(&mut runner, vocabulary, budget, head)?;
@@ -66,35 +67,37 @@ pub(super) fn load(
 
 /// The session over the rewritten graph, if it scores `batch` as expected.
 fn hoisted(
-    settings: &Settings,
+    (settings, needs): (&Settings, Needs),
     rewrite: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
-    (batch, expected): (&Batch, &[f64]),
+    (batch, expected): (&Batch, &[Reading]),
     provider: &'static str,
 ) -> Result<Onnx, String> {
     let bytes = std::fs::read(settings.path.join(model::GRAPH)).map_err(|error| error.to_string())?;
     let graph = rewrite(bytes)?;
-    let mut onnx = Onnx::load_hoisted(settings, &graph).map_err(|error| error.to_string())?;
+    let mut onnx = Onnx::load_hoisted(settings, &graph, needs).map_err(|error| error.to_string())?;
     drop(graph);
     if onnx.provider() != provider {
         return Err(format!("the rewritten graph runs on {} only", onnx.provider()));
     }
-    let scored = onnx.score(batch).map_err(|failure| failure.why)?.log_probabilities;
-    let difference = scored.iter().zip(expected).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f64::max);
-    let numbers = scored.len() == expected.len() && scored.iter().chain(expected).all(|score| score.is_finite());
+    let scored = onnx.score(batch).map_err(|failure| failure.why)?.readings;
+    let difference = scored.iter().zip(expected).map(|(ours, theirs)| ours.difference(theirs)).fold(0.0, f64::max);
     tracing::debug!(difference, "compared the rewritten graph with the model's");
-    match numbers && difference <= DIFFERENCE_MAX {
+    match scored.len() == expected.len() && difference <= DIFFERENCE_MAX {
         true => Ok(onnx),
         false => Err(format!("the rewritten graph's scores differ by {difference:.1e} nats")),
     }
 }
 
-fn budget(tokens: usize, vocab_size: usize, head: Head) -> Budget {
+fn budget(tokens: usize, vocab_size: usize, needs: Needs, head: Head) -> Budget {
     let (tokens, row) = (tokens.max(1), 4 * vocab_size.max(1));
+    // The logits and their log-softmax; ranks and odds take up to three buffers more while they are computed.
+    let copies = if needs == Needs::default() { 2 } else { 5 };
     match head {
         Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX },
-        Head::Hoisted => {
-            Budget { tokens, positions: tokens.div_ceil(TOKENS_PER_POSITION).min(LOGITS_BYTES_MAX / (2 * row)).max(1) }
-        }
+        Head::Hoisted => Budget {
+            tokens,
+            positions: tokens.div_ceil(TOKENS_PER_POSITION).min(LOGITS_BYTES_MAX / (copies * row)).max(1),
+        },
     }
 }
 
@@ -111,8 +114,8 @@ fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: H
         let wrong = |why: String| Err(Error::WarmUp { rows, tokens, why });
         match scored {
             Err(failure) => return wrong(failure.why),
-            Ok(scored) if scored.log_probabilities.iter().any(|score| !score.is_finite()) => {
-                return wrong("its log-probabilities are not finite numbers".to_owned());
+            Ok(scored) if !scored.readings.iter().all(Reading::is_finite) => {
+                return wrong("its scores are not finite numbers".to_owned());
             }
             Ok(_) => {}
         }
@@ -150,8 +153,9 @@ impl Vocabulary {
         let row = |(ids, group): &(Vec<u32>, Vec<u32>)| {
             let (reply, _) = oneshot::channel();
             let permits = Arc::new(Semaphore::new(1)).try_acquire_many_owned(0).ok()?;
-            let request = Arc::new(Request::new(ids.as_slice().into(), vec![group.clone()], reply, permits));
-            Some(Row { request, group: 0 })
+            let mut passes = Passes::over(ids.as_slice().into());
+            passes.mask(group.iter().copied());
+            Some(Row { request: Arc::new(Request::new(passes, reply, permits)), pass: 0 })
         };
         let rows: Vec<Row> = rows.iter().filter_map(row).collect();
         Batch::compose(&rows, self.mask_id, self.pad_id)
@@ -164,11 +168,11 @@ mod tests {
 
     #[test]
     fn the_widest_vocabulary_makes_the_batches_smaller() {
-        let full = budget(2048, 250_000, Head::Full);
+        let full = budget(2048, 250_000, Needs::default(), Head::Full);
         assert_eq!(full, Budget { tokens: 1073, positions: usize::MAX });
-        assert_eq!(budget(2048, 250_000, Head::Hoisted), Budget { tokens: 2048, positions: 512 });
-        assert_eq!(budget(16_384, 250_000, Head::Hoisted), Budget { tokens: 16_384, positions: 536 });
-        assert_eq!(budget(0, 0, Head::Hoisted), Budget { tokens: 1, positions: 1 });
+        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 512 });
+        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 536 });
+        assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1 });
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Rows in, log-probabilities out: the masked language model, through ONNX Runtime.
 //!
 //! Owns: `ort` and the shared library behind it; the model file, its manifest and fingerprint; the queue of rows and how they
-//! are packed into batches; one named thread per device. In: a window's ids and groups of positions to mask. Out: for each
-//! masked position, the natural log of the original id's probability.
+//! are packed into batches; one named thread per device. In: a window's ids and passes over it, each with positions to mask and
+//! positions to score. Out: for each scored position, the natural log of the original id's probability, and on demand its rank,
+//! its odds and the entropy around it.
 //! Invariants: a row's scores don't depend on its batch (to 1e-4 nats); every queue has a bound and pushes back on the caller;
 //! one bad row never takes another document with it; a device that has stopped answering is reported as gone, never as a
 //! series of bad documents.
@@ -16,11 +17,15 @@ mod library;
 mod load;
 mod model;
 mod onnx;
+mod passes;
 mod queue;
+mod reading;
 mod settings;
 
 pub use error::Error;
-pub use handle::{Engine, Passes, Vocabulary};
+pub use handle::{Engine, Vocabulary};
+pub use passes::Passes;
+pub use reading::{Needs, Reading, Spread};
 pub use settings::{Device, HeadCheck, Settings};
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! Owns the ONNX Runtime session: builds it, feeds it, reads its log-probabilities.
+//! Owns the ONNX Runtime session: builds it, feeds it, reads what it computed.
 //!
-//! A rewritten graph picks them itself, at the masked positions; of a graph as it is in its file, the whole `[B,T,V]` logits are
+//! A rewritten graph makes the readings itself, at the scored positions; of a graph as it is in its file, the whole `[B,T,V]` logits are
 //! fetched and the targets picked after.
 
 use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
-use super::{Device, Error, Settings, library, model};
+use super::{Device, Error, Needs, Reading, Settings, Spread, library, model};
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Where log-probabilities are picked.
+/// Where readings are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
     /// After the run, from logits `[B,T,V]`.
@@ -82,27 +82,29 @@ impl Input {
 pub(super) struct Onnx {
     session: Session,
     inputs: Vec<(String, Input)>,
-    output: String,
+    /// The logits; a rewritten graph's outputs have names of their own.
+    logits: String,
     provider: &'static str,
     head: Head,
+    needs: Needs,
 }
 
 impl Onnx {
     /// Loads `model.onnx` of the settings' directory onto their device.
-    pub(super) fn load(settings: &Settings, vocab_size: usize) -> Result<Self, Error> {
+    pub(super) fn load(settings: &Settings, vocab_size: usize, needs: Needs) -> Result<Self, Error> {
         let path = settings.path.join(model::GRAPH);
         let (session, provider) = session(settings, &path, None)?;
         let inputs = inputs(&session, &path, Head::Full)?;
-        let output = output(&session, &path, vocab_size)?;
-        Ok(Self { session, inputs, output, provider, head: Head::Full })
+        let logits = output(&session, &path, vocab_size)?;
+        Ok(Self { session, inputs, logits, provider, head: Head::Full, needs })
     }
 
     /// Loads a rewritten graph onto the settings' device.
-    pub(super) fn load_hoisted(settings: &Settings, graph: &[u8]) -> Result<Self, Error> {
+    pub(super) fn load_hoisted(settings: &Settings, graph: &[u8], needs: Needs) -> Result<Self, Error> {
         let path = settings.path.join(model::GRAPH);
         let (session, provider) = session(settings, &path, Some(graph))?;
         let inputs = inputs(&session, &path, Head::Hoisted)?;
-        Ok(Self { session, inputs, output: "logprob".to_owned(), provider, head: Head::Hoisted })
+        Ok(Self { session, inputs, logits: String::new(), provider, head: Head::Hoisted, needs })
     }
 
     /// `cpu` or `cuda`.
@@ -110,12 +112,12 @@ impl Onnx {
         self.provider
     }
 
-    /// Where log-probabilities are picked.
+    /// Where readings are made.
     pub(super) fn head(&self) -> Head {
         self.head
     }
 
-    /// One forward pass: log p of each target's original id.
+    /// One forward pass: what is read at each target, for its original id.
     pub(super) fn score(&mut self, batch: &Batch) -> Result<Scored, Failure> {
         let filled: Vec<_> = self.inputs.iter().map(|(name, input)| (name, input.fill(batch))).collect();
         let mut feed: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(filled.len());
@@ -126,19 +128,56 @@ impl Onnx {
         let start = Instant::now();
         let outputs = self.session.run(feed).map_err(|error| failure(&error))?;
         let spent = start.elapsed();
-        let output = outputs.get(&self.output).ok_or_else(|| other("the model did not return its output"))?;
-        let (shape, numbers) = output.try_extract_tensor::<f32>().map_err(|error| failure(&error))?;
-        let log_probabilities = match self.head {
-            Head::Full => picked(batch, shape, numbers)?,
-            Head::Hoisted if numbers.len() == batch.targets.len() => numbers.iter().copied().map(f64::from).collect(),
-            Head::Hoisted => return Err(other(&format!("log-probabilities have shape {shape:?}, not [M]"))),
+        let readings = match self.head {
+            Head::Full => picked(batch, &outputs, &self.logits, self.needs)?,
+            Head::Hoisted => gathered(batch, &outputs, self.needs)?,
         };
-        Ok(Scored { log_probabilities, spent })
+        Ok(Scored { readings, spent })
     }
 }
 
-/// log p of each target's original id, from logits of `shape`.
-fn picked(batch: &Batch, shape: &[i64], logits: &[f32]) -> Result<Vec<f64>, Failure> {
+/// One of the session's outputs: its axes, and its numbers in row-major order.
+fn fetch<'o, N: PrimitiveTensorElementType>(
+    outputs: &'o SessionOutputs<'_>,
+    name: &str,
+) -> Result<(&'o [i64], &'o [N]), Failure> {
+    let output = outputs.get(name).ok_or_else(|| other(&format!("the model did not return {name:?}")))?;
+    let (shape, numbers) = output.try_extract_tensor::<N>().map_err(|error| failure(&error))?;
+    Ok((shape, numbers))
+}
+
+/// Readings that a rewritten graph has made.
+fn gathered(batch: &Batch, outputs: &SessionOutputs<'_>, needs: Needs) -> Result<Vec<Reading>, Failure> {
+    let targets = batch.targets.len();
+    let numbers = |name| match fetch::<f32>(outputs, name)? {
+        (_, numbers) if numbers.len() == targets => Ok(numbers),
+        (shape, _) => Err(other(&format!("{name:?} has shape {shape:?}, not [M]"))),
+    };
+    let mut readings: Vec<Reading> =
+        numbers("logprob")?.iter().map(|logprob| Reading::of(f64::from(*logprob))).collect();
+    if needs.ranks {
+        let (shape, ranks) = fetch::<i32>(outputs, "rank")?;
+        if ranks.len() != targets {
+            return Err(other(&format!("\"rank\" has shape {shape:?}, not [M]")));
+        }
+        let others = numbers("entropy")?.iter().zip(numbers("max_logprob")?);
+        for ((reading, rank), (entropy, max_logprob)) in readings.iter_mut().zip(ranks).zip(others) {
+            let rank = u32::try_from(*rank).map_err(|_| other(&format!("a rank is {rank}")))?;
+            let (entropy, max_logprob) = (f64::from(*entropy), f64::from(*max_logprob));
+            reading.spread = Some(Spread { rank, entropy, max_logprob });
+        }
+    }
+    if needs.odds {
+        for (reading, log_odds) in readings.iter_mut().zip(numbers("log_odds")?) {
+            reading.log_odds = Some(f64::from(*log_odds));
+        }
+    }
+    Ok(readings)
+}
+
+/// Readings from whole logits.
+fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs) -> Result<Vec<Reading>, Failure> {
+    let (shape, logits) = fetch::<f32>(outputs, name)?;
     let width = match shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>().as_deref() {
         Ok([rows, tokens, width]) if *rows == batch.rows && *tokens == batch.tokens => *width,
         Ok(_) | Err(_) => return Err(other(&format!("logits have shape {shape:?}, not [B,T,V]"))),
@@ -146,18 +185,11 @@ fn picked(batch: &Batch, shape: &[i64], logits: &[f32]) -> Result<Vec<f64>, Fail
     let pick = |target: &Target| {
         let start = (target.row * batch.tokens + target.position) * width;
         match logits.get(start..start + width) {
-            Some(scores) if target.id < width => Ok(log_probability(scores, target.id)),
+            Some(logits) if target.id < width => Ok(Reading::from_logits(logits, target.id, needs)),
             Some(_) | None => Err(other(&format!("id {} lies outside of {width} logits", target.id))),
         }
     };
     batch.targets.iter().map(pick).collect()
-}
-
-/// log softmax(logits)[id], in double precision over single-precision logits.
-fn log_probability(logits: &[f32], id: usize) -> f64 {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - greatest).exp()).sum();
-    f64::from(logits[id] - greatest) - sum.ln()
 }
 
 fn failure(error: &ort::Error) -> Failure {
@@ -274,18 +306,5 @@ fn element(outlet: &Outlet) -> Option<TensorElementType> {
     match outlet.dtype() {
         ValueType::Tensor { ty, .. } => Some(*ty),
         ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_softmax_is_stable_and_sums_to_one() {
-        let logits = [1000.0_f32, 999.0, -1000.0, 998.5];
-        let sum: f64 = (0..4).map(|id| log_probability(&logits, id).exp()).sum();
-        assert!((sum - 1.0).abs() < 1e-12);
-        assert!((log_probability(&[0.0; 8], 3) + 8.0_f64.ln()).abs() < 1e-12);
     }
 }

@@ -15,19 +15,22 @@ const REAL_PERCENT_MIN: usize = 80;
 pub(super) struct Budget {
     /// Tokens, padding included.
     pub(super) tokens: usize,
-    /// Masked positions.
+    /// Scored positions.
     pub(super) positions: usize,
 }
 
 struct Entry {
     request: Arc<Request>,
-    next_group: usize,
+    next_pass: usize,
 }
 
 impl Entry {
-    /// Positions that the next row masks.
+    /// Positions that the next row scores.
     fn positions(&self) -> usize {
-        self.request.groups.get(self.next_group).map_or(0, Vec::len)
+        match self.next_pass < self.request.passes.count() {
+            true => self.request.passes.scored(self.next_pass).len(),
+            false => 0,
+        }
     }
 }
 
@@ -48,13 +51,14 @@ impl Queue {
         self.rows
     }
 
-    /// Adds a request that has at least one group; the ticket withdraws it.
+    /// Adds a request that has at least one pass; the ticket withdraws it.
     pub(super) fn push(&mut self, request: Arc<Request>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.rows += request.groups.len();
-        self.by_age.insert(ticket, request.ids.len());
-        self.by_length.insert((request.ids.len(), ticket), Entry { request, next_group: 0 });
+        let tokens = request.passes.ids().len();
+        self.rows += request.passes.count();
+        self.by_age.insert(ticket, tokens);
+        self.by_length.insert((tokens, ticket), Entry { request, next_pass: 0 });
         ticket
     }
 
@@ -63,7 +67,7 @@ impl Queue {
         if let Some(length) = self.by_age.remove(&ticket)
             && let Some(entry) = self.by_length.remove(&(length, ticket))
         {
-            self.rows -= entry.request.groups.len() - entry.next_group;
+            self.rows -= entry.request.passes.count() - entry.next_pass;
         }
     }
 
@@ -104,16 +108,16 @@ impl Queue {
     /// Moves rows of one request into the draft while they fit; true if the request is used up.
     fn draw(&mut self, key: (usize, u64), draft: &mut Draft) -> bool {
         let Some(entry) = self.by_length.get_mut(&key) else { return true };
-        let groups = entry.request.groups.len();
-        while entry.next_group < groups && (draft.rows.is_empty() || draft.fits(key.0, entry.positions())) {
+        let passes = entry.request.passes.count();
+        while entry.next_pass < passes && (draft.rows.is_empty() || draft.fits(key.0, entry.positions())) {
             draft.positions += entry.positions();
-            draft.rows.push(Row { request: Arc::clone(&entry.request), group: entry.next_group });
+            draft.rows.push(Row { request: Arc::clone(&entry.request), pass: entry.next_pass });
             draft.longest = draft.longest.max(key.0);
             draft.real += key.0;
-            entry.next_group += 1;
+            entry.next_pass += 1;
             self.rows -= 1;
         }
-        let used_up = entry.next_group == groups;
+        let used_up = entry.next_pass == passes;
         if used_up {
             self.by_length.remove(&key);
             self.by_age.remove(&key.1);
@@ -132,7 +136,7 @@ struct Draft {
 }
 
 impl Draft {
-    /// Whether one more row, of `tokens` of which `positions` are masked, stays within the budget and keeps padding low.
+    /// Whether one more row, of `tokens` of which `positions` are scored, stays within the budget and keeps padding low.
     fn fits(&self, tokens: usize, positions: usize) -> bool {
         let padded = (self.rows.len() + 1) * self.longest.max(tokens);
         let within = padded <= self.budget.tokens && self.positions + positions <= self.budget.positions;

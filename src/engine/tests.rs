@@ -3,7 +3,7 @@
 use super::batch::{Batch, Request};
 use super::device::{Failure, Scored, Script};
 use super::queue::{Budget, Queue};
-use super::{Engine, Error, Passes, Vocabulary};
+use super::{Engine, Error, Passes, Reading, Vocabulary};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,9 @@ fn vocabulary() -> Vocabulary {
 }
 
 fn passes(ids: Vec<u32>, groups: Vec<Vec<u32>>) -> Passes {
-    Passes { ids: ids.into(), groups }
+    let mut passes = Passes::over(ids.into());
+    groups.into_iter().for_each(|group| passes.mask(group));
+    passes
 }
 
 /// One row for each token.
@@ -37,8 +39,8 @@ fn honest(batch: &Batch) -> Scored {
         let at = target.row * batch.tokens + target.position;
         assert!(batch.ids[at] == i64::from(MASK) && batch.attention[at] == 1);
     }
-    let log_probabilities = batch.targets.iter().map(|target| -(target.id as f64)).collect();
-    Scored { log_probabilities, spent: Duration::ZERO }
+    let readings = batch.targets.iter().map(|target| Reading::of(-(target.id as f64))).collect();
+    Scored { readings, spent: Duration::ZERO }
 }
 
 fn fails(why: &str) -> Failure {
@@ -50,12 +52,16 @@ fn engine(script: impl FnMut(&Batch) -> Result<Scored, Failure> + Send + 'static
     Arc::new(Engine::scripted(script, vocabulary(), budget))
 }
 
+fn logprobs(readings: Vec<Reading>) -> Vec<f64> {
+    readings.into_iter().map(|reading| reading.logprob).collect()
+}
+
 /// Scores many requests at once; outcomes by their index.
 async fn all(engine: &Arc<Engine>, requests: Vec<Passes>) -> Vec<Result<Vec<f64>, Error>> {
     let mut running = JoinSet::new();
     for (at, request) in requests.into_iter().enumerate() {
         let engine = Arc::clone(engine);
-        running.spawn(async move { (at, engine.score(request).await) });
+        running.spawn(async move { (at, engine.score(request).await.map(logprobs)) });
     }
     let mut done: Vec<_> = running.join_all().await;
     done.sort_by_key(|(at, _)| *at);
@@ -66,14 +72,14 @@ async fn all(engine: &Arc<Engine>, requests: Vec<Passes>) -> Vec<Result<Vec<f64>
 async fn scores_come_back_group_by_group() {
     let engine = engine(|batch| Ok(honest(batch)), 64);
     let scores = engine.score(passes(vec![10, 11, 12, 13], vec![vec![2, 0], vec![3]])).await.unwrap();
-    assert_eq!(scores, [-12.0, -10.0, -13.0]);
-    assert_eq!(engine.score(passes(vec![10], vec![])).await.unwrap(), Vec::<f64>::new());
+    assert_eq!(logprobs(scores), [-12.0, -10.0, -13.0]);
+    assert!(engine.score(passes(vec![10], vec![])).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_wrong_request_is_refused_before_it_reaches_the_device() {
     let engine = engine(|_| panic!("not to be called"), 64);
-    for wrong in [passes(vec![1; 513], vec![vec![0]]), passes(vec![1], vec![vec![1]]), passes(vec![1], vec![vec![]])] {
+    for wrong in [passes(vec![1; 513], vec![vec![0]]), passes(vec![1], vec![vec![1]])] {
         assert!(matches!(engine.score(wrong).await, Err(Error::Request { .. })));
     }
 }
@@ -130,9 +136,9 @@ async fn a_panic_on_the_device_thread_is_gone_and_hangs_nobody() {
 async fn a_score_that_is_not_finite_is_the_rows_fault() {
     let device = |batch: &Batch| {
         let mut scored = honest(batch);
-        for (score, target) in scored.log_probabilities.iter_mut().zip(&batch.targets) {
+        for (reading, target) in scored.readings.iter_mut().zip(&batch.targets) {
             if target.id == 666 {
-                *score = f64::NAN;
+                reading.logprob = f64::NAN;
             }
         }
         Ok(scored)
@@ -172,7 +178,7 @@ async fn a_dropped_future_takes_its_rows_back() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     go.send(()).unwrap();
     go.send(()).unwrap();
-    assert_eq!(running.join_next().await.unwrap().unwrap().unwrap(), [-4.0, -5.0]);
+    assert_eq!(logprobs(running.join_next().await.unwrap().unwrap().unwrap()), [-4.0, -5.0]);
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), [2], "only the request that is still awaited ran");
 }
 
@@ -223,7 +229,7 @@ async fn the_queue_pushes_back_and_everybody_is_served() {
     };
     let engine = engine(device, 2048);
     let requests: Vec<Passes> = (0..200_u32).map(|n| single(vec![n + 2; 100 + n as usize])).collect();
-    assert!(requests.iter().map(|request| request.groups.len()).sum::<usize>() > 8192, "more than may wait");
+    assert!(requests.iter().map(Passes::count).sum::<usize>() > 8192, "more than may wait");
     for (n, outcome) in all(&engine, requests).await.into_iter().enumerate() {
         assert_eq!(outcome.unwrap(), vec![-(n as f64 + 2.0); 100 + n]);
     }
@@ -234,7 +240,7 @@ fn request(tokens: usize, rows: usize) -> Arc<Request> {
     let (reply, answer) = oneshot::channel();
     std::mem::forget(answer);
     let permits = Arc::new(Semaphore::new(1)).try_acquire_many_owned(0).unwrap();
-    Arc::new(Request::new(vec![5; tokens].into(), vec![vec![0]; rows], reply, permits))
+    Arc::new(Request::new(passes(vec![5; tokens], vec![vec![0]; rows]), reply, permits))
 }
 
 fn tokens(tokens: usize) -> Budget {

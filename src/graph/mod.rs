@@ -1,9 +1,9 @@
-//! A plain masked-LM export in, the same model with its head moved behind the masked positions out.
+//! A plain masked-LM export in, the same model with its head moved behind the scored positions out.
 //!
 //! Owns: `prost` and the ONNX file format; the search for the nodes that treat every position alike; the rewritten graph.
 //! In: a model's bytes, with inputs `[B,T]` and output `logits [B,T,V]`. Out: bytes of a model with two more inputs,
-//! `mask_index` (int64 `[M,2]`: row, position) and `target_ids` (int64 `[M]`), and one output, `logprob` (float32 `[M]`): the
-//! log-softmax of the logits at each masked position, taken at its target.
+//! `mask_index` (int64 `[M,2]`: row, position) and `target_ids` (int64 `[M]`), and with the output `logprob` (float32 `[M]`): the
+//! log-softmax of the logits at each such position, taken at its target; on demand also ranks and odds, see [`Outputs`].
 //! Invariants: nothing of size B·T·V is left in the graph; what isn't understood is an error that says why, never a guess and
 //! never a panic; weights are neither copied nor changed. Whether the rewritten graph computes the same is for its runner to
 //! check: this room runs nothing.
@@ -12,11 +12,13 @@
 mod error;
 mod index;
 mod local;
+mod pick;
 mod proto;
 mod region;
 mod splice;
 
 pub use error::Error;
+pub use pick::Outputs;
 pub use splice::{Rewritten, rewrite};
 
 #[cfg(test)]

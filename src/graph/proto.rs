@@ -217,10 +217,14 @@ struct Axis {
 
 /// `TensorProto.DataType` of float32.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType` of int32.
+pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType` of int64.
 pub(super) const INT64: i32 = 7;
 /// `AttributeProto.AttributeType` of an integer.
 const ATTRIBUTE_INT: i32 = 2;
+/// `AttributeProto.AttributeType` of a list of integers.
+const ATTRIBUTE_INTS: i32 = 7;
 
 impl Tensor {
     /// A one-dimensional int64 constant.
@@ -232,6 +236,16 @@ impl Tensor {
             name: Some(name.to_owned()),
             ..Self::default()
         }
+    }
+
+    /// One float32 without axes.
+    pub(super) fn float(name: &str, value: f32) -> Self {
+        Self { data_type: Some(FLOAT), float_data: vec![value], name: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// One int32 without axes.
+    pub(super) fn int32(name: &str, value: i32) -> Self {
+        Self { data_type: Some(INT32), int32_data: vec![value], name: Some(name.to_owned()), ..Self::default() }
     }
 
     /// The values of an int64 tensor; `None` for other types.
@@ -278,6 +292,18 @@ impl Node {
             name: Some(name.to_owned()),
             kind: Some(ATTRIBUTE_INT),
             i: Some(value),
+            ..Attribute::default()
+        };
+        self.attribute.push(attribute);
+        self
+    }
+
+    /// The same with an attribute that lists integers.
+    pub(super) fn with_ints(mut self, name: &str, values: &[i64]) -> Self {
+        let attribute = Attribute {
+            name: Some(name.to_owned()),
+            kind: Some(ATTRIBUTE_INTS),
+            ints: values.to_vec(),
             ..Attribute::default()
         };
         self.attribute.push(attribute);

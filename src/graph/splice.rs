@@ -1,60 +1,66 @@
-//! Owns the rewritten graph: the frontier gathered at the masked positions, the region over it, log-softmax, and the pick.
+//! Owns the rewritten graph: the frontier gathered at the scored positions, the region over it, and what is read off its logits.
 
 use super::index::Index;
-use super::proto::{FLOAT, Graph, INT64, Model, Node, Tensor, ValueInfo};
+use super::pick::{self, Outputs, Pick};
+use super::proto::{Graph, INT64, Model, Node, Tensor, ValueInfo};
 use super::region::{self, Region};
 use super::{Error, local};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
-/// Row and position of each masked position, int64 `[M,2]`.
+/// Row and position of each scored position, int64 `[M,2]`.
 const MASK_INDEX: &str = "mask_index";
 /// Its id, int64 `[M]`.
-const TARGET_IDS: &str = "target_ids";
-/// log p of that id, float32 `[M]`.
-const LOGPROB: &str = "logprob";
+pub(super) const TARGET_IDS: &str = "target_ids";
 /// Every other new name starts with this.
 const PREFIX: &str = "tamis.hoisted";
 /// The first version of the standard operators with `GatherND` and `GatherElements` as they are used here.
 const OPSET_MIN: i64 = 11;
 
-/// A model whose head runs at masked positions only.
+/// A model whose head runs at scored positions only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
     /// The model, in ONNX's file format.
     pub bytes: Vec<u8>,
     /// Matrix products that were moved; the last one makes the logits.
     pub products: usize,
-    /// The values gathered at the masked positions, each `[B,T,*]`, and numbers that pass as they are; by name.
+    /// The values gathered at the scored positions, each `[B,T,*]`, and numbers that pass as they are; by name.
     pub frontier: Vec<String>,
 }
 
-/// Moves the head of a masked language model behind the masked positions. Takes a moment for each 100 MB.
+/// Moves the head of a masked language model behind the scored positions, and has it compute `outputs` there. Takes a moment for each 100 MB.
 ///
 /// # Errors
 /// The bytes are no model, or one in which the head can't be told apart safely: run it as it is.
-pub fn rewrite(bytes: Vec<u8>) -> Result<Rewritten, Error> {
+pub fn rewrite(bytes: Vec<u8>, outputs: Outputs) -> Result<Rewritten, Error> {
     let mut model = Model::decode(Bytes::from(bytes)).map_err(|error| Error::Bytes { why: error.to_string() })?;
     let Some(graph) = model.graph.take() else { return Err(Error::Bytes { why: "it holds no graph".to_owned() }) };
-    refuse_unfamiliar(&model, &graph)?;
+    let opset = opset(&model);
+    refuse_unfamiliar(opset, &graph)?;
     let logits = logits(&graph)?;
     let index = Index::new(&graph)?;
     let region = region::find(&index, &logits)?;
     let products = region.nodes.iter().filter(|at| local::is_product(&graph.node[**at])).count();
-    let nodes = nodes(&index, &region, &logits);
-    let graph = assemble(graph, nodes);
+    let mut nodes = nodes(&index, &region);
+    let mut pick = pick::pick(&logits, outputs, opset);
+    nodes.append(&mut pick.nodes);
+    let graph = assemble(graph, nodes, pick);
     model.graph = Some(graph);
     Ok(Rewritten { bytes: model.encode_to_vec(), products, frontier: region.frontier.into_iter().collect() })
 }
 
-/// What would have to be understood first.
-fn refuse_unfamiliar(model: &Model, graph: &Graph) -> Result<(), Error> {
-    let unfamiliar = |what: String| Err(Error::Unfamiliar { what });
+/// The version of the standard operators; 0 without any.
+fn opset(model: &Model) -> i64 {
     let standard = model.opset_import.iter().find(|set| ["", "ai.onnx"].contains(&set.domain()));
-    let version = standard.map_or(0, |set| set.version());
-    if version < OPSET_MIN {
-        return unfamiliar(format!("operators of opset {version}, older than {OPSET_MIN}"));
+    standard.map_or(0, |set| set.version())
+}
+
+/// What would have to be understood first.
+fn refuse_unfamiliar(opset: i64, graph: &Graph) -> Result<(), Error> {
+    let unfamiliar = |what: String| Err(Error::Unfamiliar { what });
+    if opset < OPSET_MIN {
+        return unfamiliar(format!("operators of opset {opset}, older than {OPSET_MIN}"));
     }
     if !graph.sparse_initializer.is_empty() {
         return unfamiliar("sparse weights".to_owned());
@@ -69,7 +75,8 @@ fn refuse_unfamiliar(model: &Model, graph: &Graph) -> Result<(), Error> {
     }
     let named = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output)).map(String::as_str);
     let listed = graph.input.iter().chain(&graph.output).map(|value| value.name());
-    let taken = |name: &&str| name.starts_with(PREFIX) || [MASK_INDEX, TARGET_IDS, LOGPROB].contains(name);
+    let taken =
+        |name: &&str| name.starts_with(PREFIX) || [MASK_INDEX, TARGET_IDS].contains(name) || pick::NAMES.contains(name);
     match named.chain(listed).chain(graph.initializer.iter().map(|tensor| tensor.name())).find(taken) {
         Some(name) => unfamiliar(format!("a value {name:?} already")),
         None => Ok(()),
@@ -84,12 +91,13 @@ fn logits(graph: &Graph) -> Result<String, Error> {
     }
 }
 
-fn named(what: &str) -> String {
+/// A name of the rewriting's own.
+pub(super) fn named(what: &str) -> String {
     format!("{PREFIX}.{what}")
 }
 
-/// The nodes of the rewritten graph, in order: what the frontier needs, the gathering, the region, the pick.
-fn nodes(index: &Index<'_>, region: &Region, logits: &str) -> Vec<Node> {
+/// The nodes of the rewritten graph up to its logits, in order: what the frontier needs, the gathering, the region.
+fn nodes(index: &Index<'_>, region: &Region) -> Vec<Node> {
     let read = region.nodes.iter().flat_map(|at| &index.graph.node[*at].input).map(String::as_str);
     let before = index.needed_for(read);
     let moved: HashSet<usize> = region.nodes.iter().copied().collect();
@@ -112,30 +120,20 @@ fn nodes(index: &Index<'_>, region: &Region, logits: &str) -> Vec<Node> {
         }
         nodes.push(node);
     }
-    nodes.extend([
-        Node::new("LogSoftmax", &[logits], &named("logprobs")).with_int("axis", 2),
-        Node::new("Reshape", &[TARGET_IDS, &named("targets.shape")], &named("targets")),
-        Node::new("GatherElements", &[&named("logprobs"), &named("targets")], &named("picked")).with_int("axis", 2),
-        Node::new("Reshape", &[&named("picked"), &named("logprob.shape")], LOGPROB),
-    ]);
     nodes
 }
 
 /// The graph around its new nodes, without what none of them reads.
-fn assemble(graph: Graph, nodes: Vec<Node>) -> Graph {
+fn assemble(graph: Graph, nodes: Vec<Node>, pick: Pick) -> Graph {
     let mut initializer = graph.initializer;
-    initializer.extend([
-        Tensor::int64s(&named("places.shape"), &[1, -1, 2]),
-        Tensor::int64s(&named("targets.shape"), &[1, -1, 1]),
-        Tensor::int64s(&named("logprob.shape"), &[-1]),
-    ]);
+    initializer.push(Tensor::int64s(&named("places.shape"), &[1, -1, 2]));
+    initializer.extend(pick.weights);
     let weights: HashSet<String> = initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
     let read: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).map(String::as_str).collect();
     initializer.retain(|tensor| read.contains(tensor.name()));
     let mut input = graph.input;
     input.retain(|value| read.contains(value.name()) || !weights.contains(value.name()));
     input.extend([ValueInfo::tensor(MASK_INDEX, INT64, &[2]), ValueInfo::tensor(TARGET_IDS, INT64, &[])]);
-    let output = vec![ValueInfo::tensor(LOGPROB, FLOAT, &[])];
     // Notes on values would tell shapes that are no longer true.
-    Graph { node: nodes, initializer, input, output, value_info: Vec::new(), ..graph }
+    Graph { node: nodes, initializer, input, output: pick.outputs, value_info: Vec::new(), ..graph }
 }

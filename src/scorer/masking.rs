@@ -1,6 +1,8 @@
 //! Owns which positions of a window are masked together, and how scores find back to their tokens.
 
 use super::{Masking, Settings};
+use crate::engine::Passes;
+use std::sync::Arc;
 
 /// The masking of a scorer, its stride settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,18 +21,24 @@ impl Plan {
         }
     }
 
-    /// Groups of positions in a row of `content` tokens behind `before` special ones; none is empty.
-    pub(super) fn groups(self, content: usize, before: usize) -> Vec<Vec<u32>> {
-        let position = |rank: usize| u32::try_from(before + rank).unwrap_or(u32::MAX);
-        match self {
-            Self::Single => (0..content).map(|rank| vec![position(rank)]).collect(),
-            Self::Strided(stride) => {
-                (0..stride.min(content)).map(|group| (group..content).step_by(stride).map(position).collect()).collect()
-            }
-        }
+    /// The passes over a window of `content` tokens behind `before` special ones: each token is masked and scored in one of them.
+    pub(super) fn passes(self, wrapped: Arc<[u32]>, content: usize, before: usize) -> Passes {
+        let mut passes = Passes::over(wrapped);
+        self.groups(content, before).for_each(|group| passes.mask(group));
+        passes
     }
 
-    /// Scores in the order of [`Plan::groups`] as scores in the order of tokens.
+    /// Positions masked together, pass by pass; none is empty.
+    fn groups(self, content: usize, before: usize) -> impl Iterator<Item = impl Iterator<Item = u32>> {
+        let (groups, stride) = match self {
+            Self::Single => (content, content.max(1)),
+            Self::Strided(stride) => (stride.min(content), stride),
+        };
+        let position = move |rank: usize| u32::try_from(before + rank).unwrap_or(u32::MAX);
+        (0..groups).map(move |group| (group..content).step_by(stride).map(position))
+    }
+
+    /// Scores in the order of [`Plan::passes`] as scores in the order of tokens.
     pub(super) fn in_token_order(self, scores: Vec<f64>) -> Vec<f64> {
         match self {
             Self::Single => scores,
@@ -51,19 +59,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn groups(plan: Plan, content: usize, before: usize) -> Vec<Vec<u32>> {
+        plan.groups(content, before).map(Iterator::collect).collect()
+    }
+
     #[test]
     fn strided_groups_go_by_content_position() {
-        assert_eq!(Plan::Strided(3).groups(5, 1), vec![vec![1, 4], vec![2, 5], vec![3]]);
-        assert_eq!(Plan::Strided(7).groups(2, 1), vec![vec![1], vec![2]]);
-        assert_eq!(Plan::Single.groups(2, 0), vec![vec![0], vec![1]]);
-        assert!(Plan::Single.groups(0, 1).is_empty() && Plan::Strided(7).groups(0, 1).is_empty());
+        assert_eq!(groups(Plan::Strided(3), 5, 1), vec![vec![1, 4], vec![2, 5], vec![3]]);
+        assert_eq!(groups(Plan::Strided(7), 2, 1), vec![vec![1], vec![2]]);
+        assert_eq!(groups(Plan::Single, 2, 0), vec![vec![0], vec![1]]);
+        assert!(groups(Plan::Single, 0, 1).is_empty() && groups(Plan::Strided(7), 0, 1).is_empty());
     }
 
     proptest! {
         #[test]
         fn each_token_is_masked_once_and_gets_its_own_score(content in 0_usize..300, stride in 1_usize..20, before in 0_usize..3) {
             for plan in [Plan::Single, Plan::Strided(stride)] {
-                let scores = plan.groups(content, before).concat().iter().map(|p| f64::from(*p)).collect();
+                let scores = groups(plan, content, before).concat().iter().map(|p| f64::from(*p)).collect();
                 let expected: Vec<f64> = (0..content).map(|rank| (before + rank) as f64).collect();
                 prop_assert_eq!(plan.in_token_order(scores), expected);
             }

@@ -1,7 +1,7 @@
 //! Owns a loaded model: its tokenizer and its engine, checked against each other.
 
 use super::{Error, health};
-use crate::engine::{self, Engine, HeadCheck, Vocabulary};
+use crate::engine::{self, Engine, HeadCheck, Needs, Vocabulary};
 use crate::graph;
 use crate::tokenize::{self, Encoding, Tokenizer, windows};
 use std::ops::Range;
@@ -32,13 +32,13 @@ pub(super) struct Prepared {
 
 impl Model {
     /// Loads tokenizer and engine, checks that they belong together and that the masked-LM head makes sense. `name` is that of
-    /// the `[models.X]` table. Takes seconds; the blocking parts run on the blocking pool.
+    /// the `[models.X]` table; `needs` is what the model's scorers read besides log-probabilities, all together. Takes seconds; the blocking parts run on the blocking pool.
     ///
     /// # Errors
     /// A part can't be loaded, they don't fit each other, or the head fails its check and `head_check` is `refuse`.
-    pub async fn load(name: &str, settings: &engine::Settings) -> Result<Self, Error> {
+    pub async fn load(name: &str, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let (owned_name, owned) = (name.to_owned(), settings.clone());
-        let model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned)).await??;
+        let model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
         match (health::check(&model).await, settings.head_check) {
             (Ok(()), _) => Ok(model),
             (Err(error @ Error::Unhealthy { .. }), HeadCheck::Warn) => {
@@ -49,7 +49,7 @@ impl Model {
         }
     }
 
-    fn load_parts(name: String, settings: &engine::Settings) -> Result<Self, Error> {
+    fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let tokenizer = Tokenizer::load(&settings.path)?;
         if let Some(size) = tokenizer.config_vocab_size()
             && size < tokenizer.vocab_size()
@@ -63,7 +63,7 @@ impl Model {
             size: tokenizer.vocab_size(),
             max_positions: tokenizer.max_positions(),
         };
-        let engine = Engine::load(settings, vocabulary, hoisted)?;
+        let engine = Engine::load(settings, vocabulary, needs, move |bytes| hoisted(bytes, needs))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, cores: Arc::new(Semaphore::new(cores)) })
     }
@@ -110,11 +110,12 @@ impl Model {
     }
 }
 
-/// The model of `bytes` with its head behind the masked positions, or why that can't be.
-fn hoisted(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-    let rewritten = graph::rewrite(bytes).map_err(|error| error.to_string())?;
+/// The model of `bytes` with its head behind the scored positions, or why that can't be.
+fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
+    let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
+    let rewritten = graph::rewrite(bytes, outputs).map_err(|error| error.to_string())?;
     let frontier = rewritten.frontier.join(", ");
-    tracing::debug!(products = rewritten.products, frontier, "moved the head behind the masked positions");
+    tracing::debug!(products = rewritten.products, frontier, "moved the head behind the scored positions");
     Ok(rewritten.bytes)
 }
 

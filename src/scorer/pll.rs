@@ -6,7 +6,7 @@ use super::sums::{self, LAYOUT, Names, Sums};
 use super::{Error, Model, Settings};
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
-use crate::engine::{Engine, Passes};
+use crate::engine::Engine;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -194,8 +194,8 @@ pub(super) async fn nll(
     tokens: usize,
     before: usize,
 ) -> Result<Vec<f64>, Error> {
-    let scores = engine.score(Passes { ids: wrapped, groups: plan.groups(tokens, before) }).await?;
-    Ok(plan.in_token_order(scores).into_iter().map(|score| -score).collect())
+    let readings = engine.score(plan.passes(wrapped, tokens, before)).await?;
+    Ok(plan.in_token_order(readings.into_iter().map(|reading| -reading.logprob).collect()))
 }
 
 fn identity(settings: &Settings, model: &Model) -> [u8; 32] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, SignalValue, Signals};
-use tamis::engine::{self, Engine, HeadCheck, Passes, Vocabulary};
+use tamis::engine::{self, Engine, HeadCheck, Needs, Passes, Reading, Spread, Vocabulary};
 use tamis::graph;
 use tamis::scorer::{Masking, Model, Scorer, Settings};
 use tokio::sync::RwLock;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 /// Nats a token.
 const TOLERANCE: f64 = 1e-4;
+const ALL: Needs = Needs { ranks: true, odds: true };
 const MODELS: [&str; 3] = ["tiny-bert-wordpiece", "tiny-unigram-mask-piece", "tiny-bpe"];
 
 /// Written by the test that measures this process's memory, read by those that load a large
@@ -40,7 +41,7 @@ async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
         threads: 1,
         budget_tokens,
     };
-    let model = Model::load("tiny", &settings).await.unwrap();
+    let model = Model::load("tiny", &settings, Needs::default()).await.unwrap();
     assert_eq!(model.engine().head(), "hoisted", "{name}");
     Arc::new(model)
 }
@@ -120,7 +121,7 @@ async fn every_token_scores_as_the_brute_force_says() {
 }
 
 /// An engine without its tokenizer; ids are only numbers here.
-fn engine(path: &Path, vocabulary: &Vocabulary, hoisted: bool) -> Engine {
+fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> Engine {
     let settings = engine::Settings {
         path: path.to_owned(),
         device: engine::Device::Cpu,
@@ -129,15 +130,26 @@ fn engine(path: &Path, vocabulary: &Vocabulary, hoisted: bool) -> Engine {
         ..engine::Settings::default()
     };
     let rewrite = move |bytes| match hoisted {
-        true => graph::rewrite(bytes).map(|rewritten| rewritten.bytes).map_err(|error| error.to_string()),
+        true => rewrite(bytes, needs),
         false => Err("full logits are wanted".to_owned()),
     };
-    let engine = Engine::load(&settings, vocabulary.clone(), rewrite).unwrap();
+    let engine = Engine::load(&settings, vocabulary.clone(), needs, rewrite).unwrap();
     assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
     engine
 }
 
-/// Windows of random ids and lengths with random masks: batches of them are padded.
+fn rewrite(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
+    let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
+    graph::rewrite(bytes, outputs).map(|rewritten| rewritten.bytes).map_err(|error| error.to_string())
+}
+
+fn vocabulary(config: &Value) -> Vocabulary {
+    let number = |name: &str| u32::try_from(config[name].as_u64().unwrap()).unwrap();
+    let (size, pad_id) = (number("vocab_size"), number("pad_token_id"));
+    Vocabulary { mask_id: 4, pad_id, size: size as usize, max_positions: 500 }
+}
+
+/// Windows of random ids and lengths with random masks, and with scores apart from them: batches of them are padded.
 fn random_passes(size: u32, seed: u32) -> Vec<Passes> {
     let mut state = seed;
     let mut draw = |below: u32| {
@@ -147,22 +159,84 @@ fn random_passes(size: u32, seed: u32) -> Vec<Passes> {
     let mut pass = |_| {
         let tokens = 2 + draw(90);
         let ids: Vec<u32> = (0..tokens).map(|_| draw(size)).collect();
-        let groups = (0..1 + draw(3)).map(|_| (draw(tokens)..tokens).step_by(1 + draw(12) as usize).collect());
-        Passes { groups: groups.collect(), ids: ids.into() }
+        let mut passes = Passes::over(ids.into());
+        for _ in 0..1 + draw(3) {
+            passes.mask((draw(tokens)..tokens).step_by(1 + draw(12) as usize));
+        }
+        passes.mask_and_score(draw(tokens)..tokens, [draw(tokens)]);
+        passes.mask_and_score([], 0..tokens);
+        passes
     };
     (0..40).map(&mut pass).collect()
 }
 
 /// Scores everything at once, so that batches mix.
-async fn score_all(engine: Engine, passes: &[Passes]) -> Vec<Vec<f64>> {
+async fn score_all(engine: Engine, passes: &[Passes]) -> Vec<Vec<Reading>> {
     let engine = Arc::new(engine);
     let mut running = JoinSet::new();
     for (at, pass) in passes.iter().cloned().enumerate() {
         let engine = Arc::clone(&engine);
         running.spawn(async move { (at, engine.score(pass).await.unwrap()) });
     }
-    let scores: BTreeMap<usize, Vec<f64>> = running.join_all().await.into_iter().collect();
+    let scores: BTreeMap<usize, Vec<Reading>> = running.join_all().await.into_iter().collect();
     scores.into_values().collect()
+}
+
+/// The largest difference of two readings in nats; ranks may be one apart, by rounding.
+fn apart(one: &Reading, two: &Reading) -> f64 {
+    let (Some(here), Some(there)) = (one.spread, two.spread) else { panic!("no spread in {one:?} or {two:?}") };
+    assert!(here.rank.abs_diff(there.rank) <= 1, "{one:?} {two:?}");
+    let pairs = [
+        (one.logprob, two.logprob),
+        (here.entropy, there.entropy),
+        (here.max_logprob, there.max_logprob),
+        (one.log_odds.unwrap(), two.log_odds.unwrap()),
+    ];
+    pairs.into_iter().map(|(one, two)| (one - two).abs()).fold(0.0, f64::max)
+}
+
+/// One pass of tools/reference/readings.py.
+#[derive(serde::Deserialize)]
+struct Case {
+    model: String,
+    mask_id: u32,
+    ids: Vec<u32>,
+    masked: Vec<u32>,
+    scored: Vec<u32>,
+    /// logprob, rank, entropy, max_logprob, log_odds
+    readings: Vec<(f64, u32, f64, f64, f64)>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_reading_is_what_the_definitions_say() {
+    let bytes = std::fs::read(root().join("tests/goldens/readings.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&bytes).unwrap();
+    let mut worst: f64 = 0.0;
+    for (name, hoisted) in MODELS.into_iter().flat_map(|name| [(name, true), (name, false)]) {
+        let config = std::fs::read(fixture(name).join("config.json")).unwrap();
+        let mine: Vec<&Case> = cases.iter().filter(|case| case.model == name).collect();
+        assert!(mine.len() >= 8, "{name}");
+        let known = vocabulary(&serde_json::from_slice(&config).unwrap());
+        let vocabulary = Vocabulary { mask_id: mine[0].mask_id, ..known };
+        let passes = |case: &&Case| {
+            let mut passes = Passes::over(case.ids.as_slice().into());
+            passes.mask_and_score(case.masked.iter().copied(), case.scored.iter().copied());
+            passes
+        };
+        let passes: Vec<Passes> = mine.iter().map(passes).collect();
+        let scored = score_all(engine(&fixture(name), &vocabulary, ALL, hoisted), &passes).await;
+        for (case, readings) in mine.iter().zip(&scored) {
+            assert_eq!(readings.len(), case.readings.len());
+            for (reading, (logprob, rank, entropy, max_logprob, log_odds)) in readings.iter().zip(&case.readings) {
+                let spread = Spread { rank: *rank, entropy: *entropy, max_logprob: *max_logprob };
+                let expected = Reading { logprob: *logprob, spread: Some(spread), log_odds: Some(*log_odds) };
+                let difference = apart(reading, &expected);
+                assert!(difference <= TOLERANCE, "{name} {hoisted}: {reading:?} is not {expected:?}");
+                worst = worst.max(difference);
+            }
+        }
+    }
+    println!("largest difference: {worst:.1e} nats");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,16 +248,16 @@ async fn a_hoisted_head_scores_as_the_full_logits_do() {
             println!("SKIPPED: no {} here", path.display());
             continue;
         };
-        let config: Value = serde_json::from_slice(&config).unwrap();
-        let number = |name: &str| u32::try_from(config[name].as_u64().unwrap()).unwrap();
-        let (size, pad_id) = (number("vocab_size"), number("pad_token_id"));
-        let vocabulary = Vocabulary { mask_id: 4, pad_id, size: size as usize, max_positions: 500 };
-        let passes = random_passes(size, pad_id + 1);
-        let full = score_all(engine(&path, &vocabulary, false), &passes).await;
-        let hoisted = score_all(engine(&path, &vocabulary, true), &passes).await;
-        let pairs = full.iter().flatten().zip(hoisted.iter().flatten());
-        let worst = pairs.map(|(full, hoisted)| (full - hoisted).abs()).fold(0.0, f64::max);
+        let vocabulary = vocabulary(&serde_json::from_slice(&config).unwrap());
+        let passes = random_passes(u32::try_from(vocabulary.size).unwrap(), vocabulary.pad_id + 1);
+        let full = score_all(engine(&path, &vocabulary, ALL, false), &passes).await;
+        let hoisted = score_all(engine(&path, &vocabulary, ALL, true), &passes).await;
+        let bare = score_all(engine(&path, &vocabulary, Needs::default(), true), &passes).await;
         assert_eq!(full.concat().len(), hoisted.concat().len());
+        assert!(bare.concat().iter().all(|reading| reading.spread.is_none() && reading.log_odds.is_none()));
+        let pairs = full.iter().flatten().zip(hoisted.iter().flatten()).zip(bare.iter().flatten());
+        let worst = pairs.map(|((full, hoisted), bare)| apart(full, hoisted).max((full.logprob - bare.logprob).abs()));
+        let worst = worst.fold(0.0, f64::max);
         println!("{}: {worst:.1e} nats at most", path.display());
         assert!(worst <= TOLERANCE, "{}: {worst} nats", path.display());
     }
@@ -195,12 +269,13 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
         engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
     let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, max_positions: 500 };
     let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
-    let other = graph::rewrite(other).unwrap().bytes;
+    let other = rewrite(other, Needs::default()).unwrap();
     for wrong in [other, b"not a graph".to_vec()] {
-        let engine = Engine::load(&settings, vocabulary.clone(), |_| Ok(wrong)).unwrap();
+        let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), |_| Ok(wrong)).unwrap();
         assert_eq!(engine.head(), "full");
-        let passes = Passes { ids: vec![2, 9, 9, 3].into(), groups: vec![vec![1]] };
-        assert!(engine.score(passes).await.unwrap()[0] < 0.0);
+        let mut passes = Passes::over(vec![2, 9, 9, 3].into());
+        passes.mask([1]);
+        assert!(engine.score(passes).await.unwrap()[0].logprob < 0.0);
     }
 }
 
@@ -291,7 +366,7 @@ async fn a_window_that_does_not_fit_and_a_head_that_talks_nonsense_are_refused()
     assert!(error.contains("signals.pll.window_tokens") && error.contains("at most 510"), "{error}");
     let settings =
         engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
-    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    let error = Model::load("default", &settings, Needs::default()).await.err().unwrap().to_string();
     assert!(error.contains("health check") && error.contains("head_check = \"warn\""), "{error}");
 }
 
@@ -307,7 +382,7 @@ async fn a_tokenizer_of_another_model_is_an_error() {
         head_check: HeadCheck::Warn,
         ..engine::Settings::default()
     };
-    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    let error = Model::load("default", &settings, Needs::default()).await.err().unwrap().to_string();
     assert!(error.contains("do tokenizer and model belong together?"), "{error}");
 }
 
@@ -315,7 +390,7 @@ async fn a_tokenizer_of_another_model_is_an_error() {
 async fn a_device_asked_for_and_absent_is_an_error() {
     let settings =
         engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cuda(99), ..engine::Settings::default() };
-    let error = Model::load("default", &settings).await.err().unwrap().to_string();
+    let error = Model::load("default", &settings, Needs::default()).await.err().unwrap().to_string();
     assert!(error.contains("\"cuda:99\" was asked for"), "{error}");
 }
 
@@ -368,7 +443,7 @@ async fn the_bundled_model_passes_its_health_check() {
     let _large = LARGE.read().await;
     let path = root().join("models/tamis-en");
     let settings = engine::Settings { path, device: engine::Device::Cpu, ..engine::Settings::default() };
-    let model = Arc::new(Model::load("default", &settings).await.unwrap());
+    let model = Arc::new(Model::load("default", &settings, Needs::default()).await.unwrap());
     assert_eq!(model.engine().head(), "hoisted");
     let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
     let nll = async |text: &str| number(&scorer.score(&document(text)).await.unwrap(), "pll.nll_token").unwrap();
