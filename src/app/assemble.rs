@@ -5,7 +5,6 @@ use crate::cache::{Cache, Slot};
 use crate::cli::Exit;
 use crate::config::{Settings, SignalSettings};
 use crate::decode::Decoder;
-use crate::engine::Needs;
 use crate::judge::Judge;
 use crate::pipeline::Road;
 use crate::scorer::{Model, Scorer};
@@ -40,11 +39,12 @@ impl Parts {
             match signal {
                 SignalSettings::Text(_) => text.push(TextSignals::new(name)),
                 SignalSettings::Pll(pll) => {
-                    let model = match models.get(&pll.model) {
-                        Some(model) => Arc::clone(model),
-                        None => load(settings, &pll.model, &mut models).await?,
-                    };
-                    scorers.push(Scorer::build(name, pll, model, cache.clone())?);
+                    let model = loaded(settings, &pll.model, &mut models).await?;
+                    join(&mut scorers, Scorer::build(name, pll, model, cache.clone())?);
+                }
+                SignalSettings::Nelbo(nelbo) => {
+                    let model = loaded(settings, &nelbo.model, &mut models).await?;
+                    join(&mut scorers, Scorer::nelbo(name, nelbo, model, cache.clone())?);
                 }
             }
         }
@@ -69,11 +69,21 @@ impl Parts {
     }
 }
 
-async fn load(
+/// Two tables that ask for one score are one scorer, so that each pass is run once.
+fn join(scorers: &mut Vec<Scorer>, scorer: Scorer) {
+    let left = scorers.iter_mut().try_fold(scorer, |scorer, known| known.absorb(scorer));
+    scorers.extend(left);
+}
+
+/// A model, loaded when it is first asked for, with all that its signals read.
+async fn loaded(
     settings: &Settings,
     name: &str,
     models: &mut BTreeMap<String, Arc<Model>>,
 ) -> Result<Arc<Model>, Failure> {
+    if let Some(model) = models.get(name) {
+        return Ok(Arc::clone(model));
+    }
     let Some(model) = settings.models.get(name) else {
         return Err(Failure::new(
             Exit::Usage,
@@ -81,7 +91,7 @@ async fn load(
         ));
     };
     tracing::info!(model = name, path = %model.path.display(), "loading the model");
-    let model = Arc::new(Model::load(name, model, Needs::default()).await?);
+    let model = Arc::new(Model::load(name, model, settings.needs(name)).await?);
     models.insert(name.to_owned(), Arc::clone(&model));
     Ok(model)
 }

@@ -128,12 +128,16 @@ fn signals(settings: &Settings, problems: &mut Problems) {
         if !is_name(name) {
             problems.add(&key, Wrong::Name { name: name.clone() });
         }
-        let SignalSettings::Pll(pll) = signal else { continue };
-        if !settings.models.contains_key(&pll.model) {
+        if let Some((model, _)) = signal.model().filter(|(model, _)| !settings.models.contains_key(*model)) {
             let known = settings.models.keys().cloned().collect();
-            problems.add(format!("{key}.model"), Wrong::UnknownModel { model: pll.model.clone(), known });
+            problems.add(format!("{key}.model"), Wrong::UnknownModel { model: model.to_owned(), known });
         }
-        match pll.check(name) {
+        let checked = match signal {
+            SignalSettings::Pll(pll) => pll.check(name),
+            SignalSettings::Nelbo(nelbo) => nelbo.check(name),
+            SignalSettings::Text(_) => Ok(()),
+        };
+        match checked {
             Ok(()) => (),
             Err(scorer::Error::Settings { key: wrong, why, .. }) => {
                 problems.add(format!("{key}.{wrong}"), Wrong::Room(why));

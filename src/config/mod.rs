@@ -60,6 +60,8 @@ pub struct Settings {
 pub enum SignalSettings {
     /// `kind = "pll"`: a masked language model's score.
     Pll(scorer::Settings),
+    /// `kind = "nelbo"`: a bound on the model's negative log-likelihood.
+    Nelbo(scorer::NelboSettings),
     /// `kind = "text"`: counts and rates of the text itself.
     Text(signals::Settings),
 }
@@ -70,6 +72,7 @@ pub enum SignalSettings {
 #[serde(rename_all = "kebab-case")]
 enum Kind {
     Pll(scorer::Settings),
+    Nelbo(scorer::NelboSettings),
     Text(signals::Settings),
 }
 
@@ -77,24 +80,33 @@ impl From<Kind> for SignalSettings {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Pll(settings) => Self::Pll(settings),
+            Kind::Nelbo(settings) => Self::Nelbo(settings),
             Kind::Text(settings) => Self::Text(settings),
         }
     }
 }
 
-/// What a masked score yields (`docs` of the room `scorer`); a rule may name these without a model having been loaded.
-const PLL_SIGNALS: [&str; 8] =
-    ["nll_token", "pppl", "nll_word", "bpb", "tokens", "windows", "worst_decile", "unk_rate"];
-
 impl SignalSettings {
     /// The names of the signals that the table called `name` yields.
     #[must_use]
     pub fn signal_names(&self, name: &str) -> Vec<String> {
+        let named = |tails: Vec<&str>| tails.iter().map(|tail| format!("{name}.{tail}")).collect();
         match self {
-            Self::Pll(_) => PLL_SIGNALS.iter().map(|suffix| format!("{name}.{suffix}")).collect(),
+            Self::Pll(settings) => named(settings.signal_tails()),
+            Self::Nelbo(settings) => named(settings.signal_tails()),
             Self::Text(_) => {
                 signals::TextSignals::new(name).signal_names().iter().map(|name| (**name).to_owned()).collect()
             }
+        }
+    }
+
+    /// The `[models.X]` table that the signal reads, and what it must read there, where it reads any.
+    #[must_use]
+    pub fn model(&self) -> Option<(&str, engine::Needs)> {
+        match self {
+            Self::Pll(settings) => Some((&settings.model, settings.needs())),
+            Self::Nelbo(settings) => Some((&settings.model, engine::Needs::default())),
+            Self::Text(_) => None,
         }
     }
 }
@@ -143,6 +155,13 @@ impl Settings {
         let other = self.sink.kafka.as_ref().map_or("", |sink| sink.brokers.as_str());
         let source = self.source.kafka.as_ref();
         self.sink.stdout.is_none() && source.is_some_and(|source| other.is_empty() || other == source.brokers)
+    }
+
+    /// What the signals of the model `name` must read, all together.
+    #[must_use]
+    pub fn needs(&self, name: &str) -> engine::Needs {
+        let needs = self.signals.values().filter_map(SignalSettings::model).filter(|(model, _)| *model == name);
+        needs.fold(engine::Needs::default(), |all, (_, needs)| all.union(needs))
     }
 
     /// The names of all signals that the `[signals]` tables yield: what a rule may look at.

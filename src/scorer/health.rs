@@ -2,8 +2,8 @@
 //!
 //! Exports whose head was lost or never trained (a known case: DeBERTa) load and run like any other, and talk nonsense.
 
-use super::masking::Plan;
-use super::pll::{nll, wrap};
+use super::plan::{Plan, Window};
+use super::score::surprisals;
 use super::{Error, Model};
 
 /// The mean surprisal must stay below this share of that of guessing blindly, ln V.
@@ -43,7 +43,8 @@ async fn score(model: &Model, text: &str) -> Result<Vec<f64>, Error> {
     let room = model.tokenizer().max_positions().saturating_sub(before.len() + after.len());
     let mut ids = model.tokenizer().encode(text)?.ids;
     ids.truncate(room);
-    nll(model.engine(), Plan::Strided(STRIDE), wrap(model, &ids), ids.len(), before.len()).await
+    let scores = surprisals(model, Plan::Strided { stride: STRIDE }, &Window { ids: &ids, words: &[] }).await?;
+    Ok(scores.into_iter().flatten().collect())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "small counts")]

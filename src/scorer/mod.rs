@@ -1,22 +1,27 @@
-//! A document in, its model signals out: the pseudo-log-likelihood and what follows from it.
+//! A document in, its model signals out: pseudo-log-likelihoods, what follows from them, and a bound.
 //!
-//! Owns: `[signals.X] kind = "pll"`; a loaded model (tokenizer and engine, checked against each other); masking, raw sums and
-//! their cache keys, pooling. In: a document. Out: signals.
-//! Invariants: special tokens are never masked and never counted; each content token is scored once; nothing is truncated;
-//! sums are pooled, perplexities never averaged; a document without tokens has no number at all.
+//! Owns: `[signals.X]` of kind `pll` and `nelbo`; a loaded model (tokenizer and engine, checked against each other); masking, raw
+//! sums and their cache keys, pooling. In: a document. Out: signals.
+//! Invariants: special tokens are never masked and never counted; each content token is scored once, but where a masking says
+//! otherwise; nothing is truncated; sums are pooled, perplexities never averaged; a document without tokens has no number at all;
+//! the same content always gets the same number.
 //! Must not know: thresholds, verdicts, Kafka, how rows become batches.
 //!
-//! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL).
+//! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL); the other scores' papers stand with them
+//! in `plan.rs`, `settings.rs` and `docs/scores.md`.
 
+mod draws;
 mod error;
 mod health;
-mod masking;
 mod model;
-mod pll;
+mod plan;
+mod recipe;
+mod score;
 mod settings;
 mod sums;
+mod tail;
 
 pub use error::Error;
 pub use model::Model;
-pub use pll::{Scorer, Token};
-pub use settings::{Masking, Settings};
+pub use score::{Scorer, Token};
+pub use settings::{Extra, Masking, NelboSettings, Settings, Words};

@@ -1,9 +1,10 @@
 //! Owns a loaded model: its tokenizer and its engine, checked against each other.
 
+use super::plan::Words;
 use super::{Error, health};
 use crate::engine::{self, Engine, HeadCheck, Needs, Vocabulary};
 use crate::graph;
-use crate::tokenize::{self, Encoding, Tokenizer, windows};
+use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct Model {
     name: String,
     tokenizer: Arc<Tokenizer>,
     engine: Engine,
+    needs: Needs,
     /// Bounds the texts that are tokenised at once on the blocking pool.
     cores: Arc<Semaphore>,
 }
@@ -26,6 +28,8 @@ pub struct Model {
 pub(super) struct Prepared {
     pub(super) encoding: Encoding,
     pub(super) windows: Vec<Range<usize>>,
+    /// For each token, the number of its word; empty where nobody asked for words.
+    pub(super) word_numbers: Vec<u32>,
     /// UAX #29 segments that hold an alphanumeric.
     pub(super) words: usize,
 }
@@ -65,7 +69,8 @@ impl Model {
         };
         let engine = Engine::load(settings, vocabulary, needs, move |bytes| hoisted(bytes, needs))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, cores: Arc::new(Semaphore::new(cores)) })
+        let cores = Arc::new(Semaphore::new(cores));
+        Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, needs, cores })
     }
 
     /// Drains the engine and joins its thread within `deadline`.
@@ -88,6 +93,12 @@ impl Model {
         &self.tokenizer
     }
 
+    /// What can be read besides log-probabilities.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// The model's engine.
     #[must_use]
     pub fn engine(&self) -> &Engine {
@@ -95,16 +106,16 @@ impl Model {
     }
 
     /// Tokenises and cuts `text`, off the runtime's threads if it is long.
-    pub(super) async fn prepare(&self, text: &str, window_tokens: usize) -> Result<Prepared, Error> {
+    pub(super) async fn prepare(&self, text: &str, window_tokens: usize, by: Option<Words>) -> Result<Prepared, Error> {
         if text.len() <= INLINE_BYTES_MAX {
-            return Ok(prepare(&self.tokenizer, text, window_tokens)?);
+            return Ok(prepare(&self.tokenizer, text, window_tokens, by)?);
         }
         // The semaphore is never closed.
         let permit = Arc::clone(&self.cores).acquire_owned().await.ok();
         let (tokenizer, text) = (Arc::clone(&self.tokenizer), text.to_owned());
         let work = move || {
             let _permit = permit;
-            prepare(&tokenizer, &text, window_tokens)
+            prepare(&tokenizer, &text, window_tokens, by)
         };
         Ok(tokio::task::spawn_blocking(work).await??)
     }
@@ -119,8 +130,18 @@ fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
     Ok(rewritten.bytes)
 }
 
-fn prepare(tokenizer: &Tokenizer, text: &str, window_tokens: usize) -> Result<Prepared, tokenize::Error> {
-    let encoding = tokenizer.encode(text)?;
+fn prepare(
+    tokenizer: &Tokenizer,
+    text: &str,
+    window_tokens: usize,
+    by: Option<Words>,
+) -> Result<Prepared, tokenize::Error> {
+    let mut encoding = tokenizer.encode(text)?;
     let windows = windows::cut(text, &encoding, window_tokens);
-    Ok(Prepared { encoding, windows, words: text.unicode_words().count() })
+    let word_numbers = match by {
+        None => Vec::new(),
+        Some(Words::Unicode) => words::segments(text, &encoding),
+        Some(Words::Tokenizer) => std::mem::take(&mut encoding.word_ids),
+    };
+    Ok(Prepared { encoding, windows, word_numbers, words: text.unicode_words().count() })
 }

@@ -1,0 +1,79 @@
+//! Owns chance that is no chance: draws that depend on a window's ids and a seed alone.
+//!
+//! The stream is BLAKE3's extendable output over `"tamis draws\0"`, the seed (u64, little-endian) and the window's content ids (u32,
+//! little-endian), read as little-endian u64. So the same content is scored the same way on every machine, by every model with the
+//! same tokenizer, and an independent program can repeat it.
+
+/// A stream of draws. It never ends.
+pub(super) struct Draws(blake3::OutputReader);
+
+impl Draws {
+    pub(super) fn new(seed: u64, ids: &[u32]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"tamis draws\0").update(&seed.to_le_bytes());
+        for id in ids {
+            hasher.update(&id.to_le_bytes());
+        }
+        Self(hasher.finalize_xof())
+    }
+
+    fn word(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Uniform in (0, 1], in steps of 2⁻⁵³.
+    #[allow(clippy::cast_precision_loss, reason = "at most 2^53, which f64 holds exactly")]
+    pub(super) fn unit(&mut self) -> f64 {
+        ((self.word() >> 11) + 1) as f64 / 2.0_f64.powi(53)
+    }
+
+    /// `n` of `0..of` without replacement, all subsets alike (the remainder's bias is below 2⁻⁴⁰), ascending.
+    pub(super) fn subset(&mut self, n: usize, of: usize) -> Vec<u32> {
+        let mut ranks: Vec<u32> = (0..u32::try_from(of).unwrap_or(u32::MAX)).collect();
+        for place in 0..n.min(of) {
+            let drawn = usize::try_from(self.word() % (of - place) as u64).unwrap_or(0);
+            ranks.swap(place, place + drawn);
+        }
+        ranks.truncate(n);
+        ranks.sort_unstable();
+        ranks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_same_content_draws_the_same_and_other_content_or_seeds_do_not() {
+        let draw = |seed, ids: &[u32]| Draws::new(seed, ids).subset(8, 100);
+        assert_eq!(draw(0, &[1, 2, 3]), draw(0, &[1, 2, 3]));
+        assert_ne!(draw(0, &[1, 2, 3]), draw(1, &[1, 2, 3]));
+        assert_ne!(draw(0, &[1, 2, 3]), draw(0, &[1, 2, 4]));
+    }
+
+    #[test]
+    fn subsets_are_sorted_distinct_and_all_alike() {
+        let mut seen: BTreeMap<Vec<u32>, u32> = BTreeMap::new();
+        for seed in 0..10_000 {
+            let subset = Draws::new(seed, &[]).subset(2, 5);
+            assert!(subset[0] < subset[1] && subset[1] < 5);
+            *seen.entry(subset).or_default() += 1;
+        }
+        // Ten subsets, a thousand each, and a standard deviation of 30.
+        assert_eq!(seen.len(), 10);
+        assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
+        assert_eq!(Draws::new(0, &[]).subset(9, 3), [0, 1, 2], "no more than there is");
+    }
+
+    #[test]
+    fn units_lie_above_zero_and_up_to_one() {
+        let mut draws = Draws::new(0, &[7]);
+        let units: Vec<f64> = (0..10_000).map(|_| draws.unit()).collect();
+        assert!(units.iter().all(|unit| *unit > 0.0 && *unit <= 1.0));
+        assert!((units.iter().sum::<f64>() / 10_000.0 - 0.5).abs() < 0.02);
+    }
+}

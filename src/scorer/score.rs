@@ -1,0 +1,286 @@
+//! Owns the scoring of a document: windows, cache, passes, pooled signals.
+
+use super::model::Prepared;
+use super::plan::{Pass, Plan, Window, groups};
+use super::recipe::Recipe;
+use super::sums::{LAYOUT, Making, Sums};
+use super::tail::{Output, Pooled, Tail};
+use super::{Error, Model, NelboSettings, Settings};
+use crate::cache::{Cache, Key};
+use crate::corpus::{Document, Fault, Signals};
+use crate::engine::{Needs, Passes, Reading};
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Windows of one document in the engine at once, so that one long document can't fill the queue.
+const WINDOWS_IN_FLIGHT: usize = 8;
+/// Windows of one document asked of the cache at once.
+const LOOKUP_WINDOWS: usize = 64;
+/// What the numbers were computed in: float32 on the device, log-softmax and sums in float64.
+const PRECISION: &str = "f32";
+
+/// One score of one model, under the names of one `[signals.X]` table or several. Cheap to share by reference; scoring is
+/// `&self`.
+pub struct Scorer {
+    model: Arc<Model>,
+    cache: Cache,
+    recipe: Recipe,
+    needs: Needs,
+    outputs: Vec<Output>,
+    identity_bytes: [u8; 32],
+    identity: String,
+}
+
+/// One scored token of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes in the original text.
+    pub span: Range<usize>,
+    /// The window it was scored in, from 0.
+    pub window: usize,
+    /// −log p, nats.
+    pub nll: f64,
+}
+
+impl Scorer {
+    /// A pseudo-log-likelihood whose signals are named `<name>.…`.
+    ///
+    /// # Errors
+    /// The settings contradict themselves, window and special tokens don't fit the model's positions, or the model was loaded
+    /// without what they need.
+    pub fn build(name: &str, settings: &Settings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
+        settings.check(name)?;
+        Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)
+    }
+
+    /// A bound whose signals are named `<name>.…`.
+    ///
+    /// # Errors
+    /// As [`Scorer::build`].
+    pub fn nelbo(name: &str, settings: &NelboSettings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
+        settings.check(name)?;
+        Self::of(name, settings.recipe(), NelboSettings::TAILS.to_vec(), Needs::default(), model, cache)
+    }
+
+    fn of(
+        name: &str,
+        recipe: Recipe,
+        tails: Vec<Tail>,
+        needs: Needs,
+        model: Arc<Model>,
+        cache: Cache,
+    ) -> Result<Self, Error> {
+        let wrong = |key, why| Err(Error::Settings { name: name.to_owned(), key, why });
+        let (before, after) = model.tokenizer().template();
+        let (specials, positions) = (before.len() + after.len(), model.tokenizer().max_positions());
+        if recipe.window_tokens.saturating_add(specials) > positions {
+            let why = format!(
+                "{} tokens and {specials} special ones are more than the {positions} positions of models.{}; at most {}",
+                recipe.window_tokens,
+                model.name(),
+                positions.saturating_sub(specials)
+            );
+            return wrong("window_tokens", why);
+        }
+        if model.needs().union(needs) != model.needs() {
+            let key = if needs.odds { "corrected" } else { "extra" };
+            return wrong(key, format!("models.{} was loaded without what it needs", model.name()));
+        }
+        let identity_bytes = identity(&recipe, &model);
+        Ok(Self {
+            recipe,
+            needs,
+            outputs: vec![Output::new(name, tails)],
+            identity: identity_bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            identity_bytes,
+            model,
+            cache,
+        })
+    }
+
+    /// Takes over the signals of a scorer of the same identity, so that passes are run once for both; gives back any other.
+    pub fn absorb(&mut self, other: Self) -> Option<Self> {
+        if self.identity_bytes != other.identity_bytes || !Arc::ptr_eq(&self.model, &other.model) {
+            return Some(other);
+        }
+        self.needs = self.needs.union(other.needs);
+        self.outputs.extend(other.outputs);
+        None
+    }
+
+    /// Names of all signals that a document may get.
+    #[must_use]
+    pub fn signal_names(&self) -> Vec<Arc<str>> {
+        self.outputs.iter().flat_map(Output::names).collect()
+    }
+
+    /// Hexadecimal hash of everything that a score depends on but the text: model, tokenizer, masking and its parameters, window,
+    /// precision, layout. Thresholds belong to it.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Scores a document. Windows come from the cache where it has them; the others go to the engine, at most eight at once,
+    /// and into the cache as they finish. Cancel-safe: dropping the future takes waiting rows back.
+    ///
+    /// # Errors
+    /// The tokenizer refuses the text, the device fails on it alone, or the engine is gone.
+    pub async fn score(&self, document: &Document) -> Result<Signals, Fault> {
+        let prepared = self.prepare(&document.text).await?;
+        let windows = self.window_sums(&prepared).await?;
+        let pooled = Pooled { windows: &windows, words: prepared.words, bytes: document.text.len() };
+        Ok(pooled.signals(&self.outputs))
+    }
+
+    /// The surprisal of every token that is scored, past the cache: for explanations and tests. Holds all of them in memory. A
+    /// token that several passes score gets their mean; one that a sample leaves out is left out.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub async fn surprisals(&self, text: &str) -> Result<Vec<Token>, Fault> {
+        let prepared = self.prepare(text).await?;
+        let mut tokens = Vec::with_capacity(prepared.encoding.ids.len());
+        for (number, range) in prepared.windows.iter().enumerate() {
+            let scores = surprisals(&self.model, self.recipe.plan, &prepared.window(range)).await?;
+            for (at, nll) in range.clone().zip(scores) {
+                let (from, to) = prepared.encoding.spans[at];
+                let (id, span) = (prepared.encoding.ids[at], from as usize..to as usize);
+                tokens.extend(nll.map(|nll| Token { id, span, window: number, nll }));
+            }
+        }
+        Ok(tokens)
+    }
+
+    async fn prepare(&self, text: &str) -> Result<Prepared, Error> {
+        self.model.prepare(text, self.recipe.window_tokens, self.recipe.plan.words()).await
+    }
+
+    /// Raw sums of every window, in order.
+    async fn window_sums(&self, prepared: &Prepared) -> Result<Vec<Sums>, Error> {
+        let mut done = Vec::with_capacity(prepared.windows.len());
+        for ranges in prepared.windows.chunks(LOOKUP_WINDOWS) {
+            let windows: Vec<Window<'_>> = ranges.iter().map(|range| prepared.window(range)).collect();
+            let keys: Vec<Key> = windows.iter().map(|window| self.key(window)).collect();
+            let stored = self.cache.get_many(&keys).await;
+            let read = |at: usize, window: &Window<'_>| {
+                stored.get(at)?.as_deref().and_then(|bytes| Sums::from_bytes(bytes, window.ids.len(), self.needs))
+            };
+            let mut sums: Vec<Option<Sums>> = windows.iter().enumerate().map(|(at, window)| read(at, window)).collect();
+            self.fill(&windows, &keys, &mut sums).await?;
+            done.extend(sums.into_iter().flatten());
+        }
+        Ok(done)
+    }
+
+    /// Scores the windows whose sums are missing, a bounded number at once.
+    async fn fill(&self, windows: &[Window<'_>], keys: &[Key], sums: &mut [Option<Sums>]) -> Result<(), Error> {
+        let mut missing = (0..windows.len()).filter(|at| sums[*at].is_none()).collect::<Vec<_>>().into_iter();
+        let mut running: JoinSet<Result<(usize, Sums), Error>> = JoinSet::new();
+        loop {
+            while running.len() < WINDOWS_IN_FLIGHT
+                && let Some(at) = missing.next()
+            {
+                running.spawn(self.sum(at, &windows[at]));
+            }
+            let Some(finished) = running.join_next().await else { return Ok(()) };
+            let (at, window) = finished??;
+            self.cache.put_many(vec![(keys[at], window.to_bytes())]).await;
+            sums[at] = Some(window);
+        }
+    }
+
+    /// The sums of one window, as a task of its own; `at` is handed back with them.
+    fn sum(
+        &self,
+        at: usize,
+        window: &Window<'_>,
+    ) -> impl Future<Output = Result<(usize, Sums), Error>> + Send + 'static {
+        let (model, wrapped) = (Arc::clone(&self.model), wrap(&self.model, window.ids));
+        let passes = self.recipe.plan.passes(window);
+        let unk = model.tokenizer().unk_id();
+        let vocabulary = model.tokenizer().vocab_size();
+        let making = Making {
+            tokens: window.ids.len(),
+            unknown: window.ids.iter().filter(|id| unk == Some(**id)).count() as u64,
+            shift: self.recipe.correction.map(|correction| correction.shift(vocabulary)),
+            sampled: matches!(self.recipe.plan, Plan::Sampled { .. }),
+        };
+        async move {
+            let readings = read(&model, &passes, wrapped).await?;
+            Ok((at, Sums::of(&passes, &readings, making)))
+        }
+    }
+
+    /// A window's key: the identity, the wrapped ids, the span of them that is scored, and the words where they matter, for equal
+    /// ids may come from texts with different words.
+    fn key(&self, window: &Window<'_>) -> Key {
+        let (before, after) = self.model.tokenizer().template();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.identity_bytes);
+        for id in before.iter().chain(window.ids).chain(after) {
+            hasher.update(&id.to_le_bytes());
+        }
+        for edge in [before.len(), before.len() + window.ids.len()] {
+            hasher.update(&(edge as u64).to_le_bytes());
+        }
+        for group in self.recipe.plan.words().map(|by| groups(window.words, by)).into_iter().flatten() {
+            hasher.update(&(group.len() as u64).to_le_bytes());
+        }
+        Key(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Prepared {
+    fn window(&self, range: &Range<usize>) -> Window<'_> {
+        let words = self.word_numbers.get(range.clone()).unwrap_or_default();
+        Window { ids: &self.encoding.ids[range.clone()], words }
+    }
+}
+
+/// A window's ids between the model's special tokens.
+fn wrap(model: &Model, ids: &[u32]) -> Arc<[u32]> {
+    let (before, after) = model.tokenizer().template();
+    [before, ids, after].concat().into()
+}
+
+/// What the engine reads in `passes` over the window `wrapped`: pass by pass, in the order of scored tokens.
+async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec<Reading>, Error> {
+    let before = u32::try_from(model.tokenizer().template().0.len()).unwrap_or(u32::MAX);
+    let place = |rank: &u32| before.saturating_add(*rank);
+    let mut asked = Passes::over(wrapped);
+    for pass in passes {
+        if pass.masked == pass.scored {
+            asked.mask(pass.masked.iter().map(place));
+        } else {
+            asked.mask_and_score(pass.masked.iter().map(place), pass.scored.iter().map(place));
+        }
+    }
+    Ok(model.engine().score(asked).await?)
+}
+
+/// −log p (nats) of each of a window's tokens, in order: the mean over the passes that score it, or `None` where none does.
+#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+pub(super) async fn surprisals(model: &Model, plan: Plan, window: &Window<'_>) -> Result<Vec<Option<f64>>, Error> {
+    let passes = plan.passes(window);
+    let readings = read(model, &passes, wrap(model, window.ids)).await?;
+    let mut sums = vec![(0.0, 0_u32); window.ids.len()];
+    for (rank, reading) in passes.iter().flat_map(|pass| &pass.scored).zip(readings) {
+        let sum = &mut sums[*rank as usize];
+        *sum = (sum.0 - reading.logprob, sum.1 + 1);
+    }
+    Ok(sums.into_iter().map(|(sum, passes)| (passes > 0).then(|| sum / f64::from(passes))).collect())
+}
+
+fn identity(recipe: &Recipe, model: &Model) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"tamis score\0").update(&[LAYOUT]);
+    hasher.update(&model.engine().fingerprint()).update(&model.tokenizer().fingerprint());
+    for part in [recipe.describe().as_str(), PRECISION] {
+        hasher.update(part.as_bytes()).update(b"\0");
+    }
+    *hasher.finalize().as_bytes()
+}
