@@ -3,8 +3,8 @@
 use super::args::{Override, Score};
 use super::main::{block_on, settings};
 use crate::app::{self, Failure, Job, Stop};
-use crate::config::Purpose;
-use crate::corpus::{Judged, Signals};
+use crate::config::{Purpose, Settings, SignalSettings};
+use crate::corpus::{Judged, SignalValue, Signals};
 use crate::source::Input;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -20,13 +20,13 @@ pub(super) fn score(args: &Score, overrides: &[Override]) -> Result<(), Failure>
     let output = args.output_file().cloned();
     let shows_progress = std::io::stderr().is_terminal() && !(output.is_none() && std::io::stdout().is_terminal());
     let drain = Duration::from_millis(settings.delivery.drain_ms);
+    let mut tally = Tally::of(&settings);
     let tally = block_on(async {
         let stop = Stop::listen(drain).map_err(app::bug)?;
         let (tap, mut judged) = mpsc::channel(TAP);
         let job = Job { input, output, stop: stop.receiver(), tap };
         let bar = progress(shows_progress);
-        let watch = async {
-            let mut tally = Tally::default();
+        let watch = async move {
             while let Some(judged) = judged.recv().await {
                 tally.add(&judged);
                 bar.inc(1);
@@ -61,11 +61,33 @@ fn progress(shown: bool) -> ProgressBar {
 struct Tally {
     verdicts: BTreeMap<&'static str, u64>,
     rules: BTreeMap<String, u64>,
-    /// By signal table: nats and tokens over all documents.
-    sums: BTreeMap<String, (f64, f64)>,
+    /// By signal: what its perplexity is called, and nats and tokens over all documents.
+    sums: BTreeMap<String, Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    title: String,
+    tokens_name: String,
+    nats: f64,
+    tokens: f64,
 }
 
 impl Tally {
+    /// No counts yet, with a sum for each score that is a log-likelihood of some kind; where nothing is masked, it is none.
+    fn of(settings: &Settings) -> Self {
+        let pool = |(table, signal): (&String, &SignalSettings)| {
+            let (mean, what) = match signal {
+                SignalSettings::Pll(pll) if pll.has_perplexity() => ("nll_token", "corpus pseudo-perplexity"),
+                SignalSettings::Nelbo(_) => ("nelbo_token", "corpus perplexity, bound"),
+                SignalSettings::Pll(_) | SignalSettings::Text(_) => return None,
+            };
+            let (title, tokens_name) = (format!("{table}: {what}"), format!("{table}.tokens"));
+            Some((format!("{table}.{mean}"), Pool { title, tokens_name, nats: 0.0, tokens: 0.0 }))
+        };
+        Self { sums: settings.signals.iter().filter_map(pool).collect(), ..Self::default() }
+    }
+
     fn add(&mut self, judged: &Judged) {
         let verdict = match judged {
             Judged::Document { verdict, signals, .. } => {
@@ -83,13 +105,11 @@ impl Tally {
 
     /// Pooled by sums, never by averaging perplexities (Salazar et al. 2020, equation 3).
     fn pool(&mut self, signals: &Signals) {
-        for (name, value) in signals.iter() {
-            let Some(table) = name.strip_suffix(".nll_token") else { continue };
-            let tokens = signals.get(&format!("{table}.tokens")).and_then(crate::corpus::SignalValue::as_number);
-            if let (Some(mean), Some(tokens)) = (value.as_number(), tokens) {
-                let sum = self.sums.entry(table.to_owned()).or_default();
-                sum.0 += mean * tokens;
-                sum.1 += tokens;
+        for (name, pool) in &mut self.sums {
+            let number = |name: &str| signals.get(name).and_then(SignalValue::as_number);
+            if let (Some(mean), Some(tokens)) = (number(name), number(&pool.tokens_name)) {
+                pool.nats += mean * tokens;
+                pool.tokens += tokens;
             }
         }
     }
@@ -104,8 +124,8 @@ impl std::fmt::Display for Tally {
         for (rule, count) in &self.rules {
             writeln!(f, "rule {rule:<35} {count:>10}")?;
         }
-        for (table, (nats, tokens)) in self.sums.iter().filter(|(_, (_, tokens))| *tokens > 0.0) {
-            writeln!(f, "{:<40} {:>10.4}", format!("{table}: corpus pseudo-perplexity"), (nats / tokens).exp())?;
+        for pool in self.sums.values().filter(|pool| pool.tokens > 0.0) {
+            writeln!(f, "{:<40} {:>10.4}", pool.title, (pool.nats / pool.tokens).exp())?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 mod broker;
 mod delivery;
 mod kafka_road;
+mod maskings;
 mod referee;
 mod scores;
 mod worker;

@@ -44,6 +44,10 @@ fn each_rule_is_told_under_its_key() {
         ("signals.P.kind=text", r#"signals.P: "P" can't be a table's name"#),
         ("signals.pll.model=other", "signals.pll.model: there is no [models.other]; known: default"),
         ("signals.pll.stride=7", "signals.pll.stride: masking = \"single\" has no stride"),
+        ("signals.pll.words=tokenizer", "use \"word-l2r\" or \"whole-word\""),
+        ("signals.pll.corrected=true", "signals.pll.corrected: masking = \"single\" has no corrected"),
+        ("signals.bound={kind = \"nelbo\", draws = 5}", "signals.bound.draws: must be an even number"),
+        ("signals.bound={kind = \"nelbo\", model = \"other\"}", "signals.bound.model: there is no [models.other]"),
         ("signals.pll.window_tokens=0", "signals.pll.window_tokens: must be at least 1"),
         (
             "rules.fluent.signal=pll.nll_tokn",
@@ -160,4 +164,16 @@ fn what_is_printed_reads_back_as_it_was() {
         let settings = loaded(text);
         assert_eq!(loaded(&settings.redacted()), settings, "{}", settings.redacted());
     }
+}
+
+#[test]
+fn a_model_reads_what_all_its_signals_need() {
+    let needs = |sets: &[&str]| with(sets).needs("default");
+    assert_eq!(needs(&[]), engine::Needs::default());
+    let sets =
+        ["signals.pll.extra=[\"entropy\"]", "signals.one={kind = \"pll\", masking = \"unmasked\", corrected = true}"];
+    assert_eq!(needs(&sets[..1]), engine::Needs { ranks: true, odds: false });
+    assert_eq!(needs(&sets), engine::Needs { ranks: true, odds: true });
+    let apart = ["models.other.path=m", "signals.pll.model=other", sets[0]];
+    assert_eq!(needs(&apart), engine::Needs::default());
 }

@@ -14,6 +14,7 @@ fn the_reference_is_equal_to_the_defaults() {
     expected.sink.kafka = Some(Default::default());
     expected.models.insert("default".to_owned(), Default::default());
     expected.signals.insert("pll".to_owned(), SignalSettings::Pll(Default::default()));
+    expected.signals.insert("bound".to_owned(), SignalSettings::Nelbo(Default::default()));
     expected.signals.insert("text".to_owned(), SignalSettings::Text(Default::default()));
     let mut reference = loaded(&file("reference.toml"));
     let [example] = &reference.rules[..] else { panic!("one example of a rule") };
@@ -35,12 +36,17 @@ fn the_reference_names_every_key() {
         "by_source",
         "guarantee",
         "instance",
+        "keep_rate",
         "min",
+        "random_rate",
         "review",
         "review_below",
+        "sample_tokens",
+        "seed",
         "stdin",
         "stdout",
         "stride",
+        "words",
     ];
     assert_eq!(absent, commented, "a key is missing from pipelines/reference.toml");
     for key in commented {
@@ -57,8 +63,13 @@ fn the_reference_names_every_key() {
 fn what_the_reference_says_of_signals_is_true() {
     let text = file("reference.toml");
     let settings = loaded(&text);
-    for name in settings.signal_names() {
-        assert!(text.contains(&name), "{name}");
+    let every =
+        ["signals.pll.masking=sampled", "signals.pll.extra=[\"log_rank\", \"lrr\", \"entropy\", \"argmax_gap\"]"];
+    let corrected = ["signals.pll.masking=unmasked", "signals.pll.corrected=true"];
+    for sets in [&every, &corrected] {
+        for name in load_with(&text, &[], sets).unwrap().signal_names().union(&settings.signal_names()) {
+            assert!(text.contains(name), "{name}");
+        }
     }
 }
 
