@@ -100,7 +100,9 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, Error> {
         Err(error) if !is_pattern => return Err(Error::Input { path: literal.to_owned(), error }),
         Err(_) => {}
     }
-    let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let root = if pattern.starts_with('/') { "/" } else { "" };
+    let pattern = &format!("{root}{}", parts.join("/"));
     let matcher = GlobBuilder::new(pattern)
         .literal_separator(true)
         .build()

@@ -87,7 +87,7 @@ impl Plan {
         let begun = tasks.iter().filter(|task| task.mark.is_some()).count();
         let finished = total - tasks.len();
         tracing::info!(files = total, finished, begun, checkpoint = %checkpoint.path().display(), "files to read");
-        if tasks.is_empty() {
+        if tasks.iter().all(|task| task.input.size == 0) {
             tracing::warn!(
                 "every file was delivered by earlier runs, there is nothing to do; to begin anew, remove the checkpoint and the outputs"
             );

@@ -11,7 +11,9 @@ fn file(name: &str) -> String {
 fn the_reference_is_equal_to_the_defaults() {
     let mut expected = Settings::default();
     expected.source.kafka = Some(Default::default());
+    expected.source.files = Some(Default::default());
     expected.sink.kafka = Some(Default::default());
+    expected.sink.files = Some(Default::default());
     expected.models.insert("default".to_owned(), Default::default());
     expected.signals.insert("pll".to_owned(), SignalSettings::Pll(Default::default()));
     expected.signals.insert("text".to_owned(), SignalSettings::Text(Default::default()));
@@ -35,6 +37,7 @@ fn the_reference_names_every_key() {
         "by_source",
         "guarantee",
         "instance",
+        "level",
         "min",
         "review",
         "review_below",
