@@ -9,6 +9,7 @@ pub mod telemetry;
 pub mod cache;
 pub mod decode;
 pub mod engine;
+pub mod files;
 pub mod graph;
 pub mod judge;
 pub mod kafka;

@@ -2,7 +2,7 @@
 
 use crate::cli::Exit;
 use crate::pipeline::Stopped;
-use crate::{admin, cache, engine, judge, kafka, scorer, source, telemetry};
+use crate::{admin, cache, engine, files, judge, kafka, scorer, source, telemetry};
 use std::fmt;
 
 /// Why the process ends without having done what it was asked to.
@@ -34,6 +34,7 @@ impl Failure {
     pub(super) fn exit_of(stopped: &Stopped) -> Exit {
         match stopped {
             Stopped::Unavailable(_) => Exit::Unavailable,
+            Stopped::Input(_) => Exit::Input,
             Stopped::Fault(fault) if fault.class == crate::corpus::Class::EngineGone => Exit::Unavailable,
             Stopped::Fault(_) | Stopped::Panic(_) => Exit::Bug,
             Stopped::DrainDeadline { .. } => Exit::DrainDeadline,
@@ -52,9 +53,16 @@ impl From<source::Error> for Failure {
         let exit = match &error {
             source::Error::Kafka(kafka::Error::Property { .. }) => Exit::Usage,
             source::Error::Kafka(_) | source::Error::Thread(_) => Exit::Unavailable,
-            source::Error::Input { .. } => Exit::Input,
+            source::Error::Files(error) if error.is_input() => Exit::Input,
+            source::Error::Files(_) => Exit::Unavailable,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<files::Error> for Failure {
+    fn from(error: files::Error) -> Self {
+        Self::from(source::Error::Files(error))
     }
 }
 

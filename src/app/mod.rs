@@ -7,6 +7,7 @@
 
 mod assemble;
 mod failure;
+mod open;
 mod run;
 mod score;
 mod stop;

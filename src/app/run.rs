@@ -2,16 +2,16 @@
 
 use super::assemble::Parts;
 use super::failure::Failure;
+use super::open::{Books, Opening};
 use super::stop;
 use crate::admin;
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Intake, Judged, Outlet, intake};
-use crate::kafka::{Consumer, Guarantee, Producer};
-use crate::pipeline::{self, Ending, Flow, Summary};
-use crate::sink::{KafkaSink, Report, RouteSettings, Sink};
-use crate::source::{Input, Source};
-use crate::telemetry::{Board, Exporter, Facts, metrics};
+use crate::pipeline::{Ending, Flow, Summary};
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::telemetry::{Board, Exporter, Facts, Progress, metrics};
 use std::io::Write;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -29,6 +29,8 @@ pub struct Watch {
     pub stop: watch::Receiver<bool>,
     /// Receives every judged record after its delivery; a slow reader slows delivery down.
     pub tap: Option<mpsc::Sender<Judged>>,
+    /// Is told how far a run with an end has come.
+    pub progress: Progress,
     /// Told the address of the endpoints once they listen.
     pub announce: Box<dyn FnOnce(std::net::SocketAddr) + Send>,
 }
@@ -47,7 +49,7 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
 
     let mut stop = watch.stop.clone();
     let started = tokio::select! {
-        started = start(&settings, &board) => started?,
+        started = start(&settings, &board, watch.progress) => started?,
         // Nothing was read yet. What still opens is abandoned: an unreachable broker is no reason to wait.
         Ok(_) = stop.wait_for(|stop| *stop) => return Ok((Ending::Drained, Summary::default())),
     };
@@ -84,13 +86,15 @@ struct Started {
 }
 
 /// Loads the models and opens source and sink. Nothing is read yet.
-async fn start(settings: &Settings, board: &Board) -> Result<Started, Failure> {
+async fn start(settings: &Settings, board: &Board, progress: Progress) -> Result<Started, Failure> {
+    let own = settings.clone();
+    let books = tokio::task::spawn_blocking(move || Books::open(&own)).await??;
     let parts = Parts::assemble(settings, board).await?;
     let (outlet, intake) = open_intake(settings);
-    let (settings, board, imprint, instance) =
-        (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());
-    let open = move || open(&settings, outlet, board, imprint, instance);
-    let (source, sink) = tokio::task::spawn_blocking(open).await??;
+    let (imprint, instance) = (parts.imprint.clone(), parts.slot.number());
+    let opening = Opening { outlet, books, board: board.clone(), progress, imprint, instance };
+    let own = settings.clone();
+    let (source, sink) = tokio::task::spawn_blocking(move || opening.open(&own)).await??;
     Ok(Started { parts, intake, source, sink })
 }
 
@@ -98,50 +102,6 @@ fn open_intake(settings: &Settings) -> (Outlet, Intake) {
     let delivery = &settings.delivery;
     let allowance = Allowance::new(delivery.max_documents, delivery.max_in_flight_bytes);
     intake(allowance, QUEUE.min(delivery.max_documents))
-}
-
-/// Opens source and sink. Blocking.
-fn open(
-    settings: &Settings,
-    outlet: Outlet,
-    board: Board,
-    imprint: crate::sink::Imprint,
-    instance: u32,
-) -> Result<(Source, Sink), Failure> {
-    let source = if let Some(kafka) = &settings.source.kafka {
-        Source::kafka(kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
-    } else {
-        board.set_partitions(&[crate::corpus::Lane { topic: "stdin".into(), partition: 0 }]);
-        Source::lines(&Input::Stdin, outlet, settings.document.max_bytes)?
-    };
-    let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
-    if !to_kafka {
-        let committer = source.consumer().map(Consumer::committer);
-        let report = Report::new(Box::new(std::io::stdout()), imprint, committer);
-        return Ok((source, Sink::Report(report)));
-    }
-    let routes: &RouteSettings = &settings.routes;
-    let consumed = settings.source.kafka.as_ref().zip(source.consumer());
-    let producer = Producer::open(
-        consumed,
-        &settings.sink.kafka.clone().unwrap_or_default(),
-        &guarantee(settings, instance),
-        &KafkaSink::topics(routes),
-    )?;
-    Ok((source, Sink::Kafka(KafkaSink::new(producer, routes, imprint))))
-}
-
-fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
-    let Some(kafka) = &settings.source.kafka else { return Guarantee::AtLeastOnce };
-    match settings.guarantee() {
-        pipeline::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
-        pipeline::Guarantee::ExactlyOnce => {
-            let host = gethostname::gethostname();
-            Guarantee::ExactlyOnce {
-                transactional_id: format!("{}-{}-{instance}", kafka.group, host.to_string_lossy()),
-            }
-        }
-    }
 }
 
 async fn upkeep(exporter: Exporter, board: Board) {

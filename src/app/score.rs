@@ -6,9 +6,9 @@ use crate::cli::Exit;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Judged, intake};
 use crate::pipeline::{Ending, Flow, Summary};
-use crate::sink::{Report, Sink};
+use crate::sink::{Bookmark, Report, Sink};
 use crate::source::{Input, Source};
-use crate::telemetry::{Board, Exporter, Facts};
+use crate::telemetry::{Board, Exporter, Facts, Progress};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub struct Job {
     pub input: Input,
     /// What to write; `None` is standard output.
     pub output: Option<PathBuf>,
+    /// Is told how far it has come, if the input is a file.
+    pub progress: Progress,
     /// Becomes true when a stop is asked for.
     pub stop: watch::Receiver<bool>,
     /// Receives every judged record after its line was written.
@@ -42,10 +44,10 @@ pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Fa
     delivery.commit_interval_ms = PROMPTLY_MS;
     let (outlet, intake) = intake(Allowance::new(delivery.max_documents, delivery.max_in_flight_bytes), QUEUE);
     // The input is opened first: a typing error should not cost the loading of a model.
-    let source = Source::lines(&job.input, outlet, settings.document.max_bytes)?;
+    let source = Source::lines(&job.input, outlet, settings.document.max_bytes, job.progress)?;
     let writer = writer(job.output)?;
     let parts = Parts::assemble(&settings, &board).await?;
-    let sink = Sink::Report(Report::new(writer, parts.imprint.clone(), None));
+    let sink = Sink::Report(Report::new(writer, parts.imprint.clone(), Bookmark::Nowhere));
     let flow = Flow::new(parts.road.clone(), sink, delivery, board, Some(job.tap));
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);

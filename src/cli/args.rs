@@ -32,7 +32,7 @@ Environment:
 Exit codes:
   0   drained, or done
   64  the arguments or the settings are wrong; the message names the key
-  65  the input can't be opened
+  65  the input can't be opened or decompressed
   69  broker, model, device or port unavailable; a later start may go well
   70  a bug
   75  the drain deadline passed; what was not committed will be done again
@@ -70,7 +70,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Run the daemon: read, score, judge and deliver until a signal drains it
+    /// Run the daemon: read, score, judge and deliver until a signal drains it, or its files are read
     ///
     /// The first SIGTERM or Ctrl-C stops reading, finishes what was read, commits it and exits with 0; past the drain deadline it
     /// exits with 75, and what was not committed is done again by the next start. Watch it at the address printed on standard error.
@@ -97,7 +97,7 @@ pub struct Score {
     /// The pipeline file (TOML)
     pub pipeline: PathBuf,
 
-    /// Where documents come from, one a line; - is standard input
+    /// Where documents come from, one a line, plain or compressed with zstd or gzip; - is standard input
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
 

@@ -12,6 +12,7 @@ use crate::cli::Exit;
 use crate::config::{self, Purpose, Settings};
 use crate::corpus::{Judged, Route};
 use crate::kafka::Embedded;
+use crate::telemetry::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,12 @@ async fn watch(settings: Settings, sample: &[Vec<u8>], labels: Labels) -> Result
     let drain = Duration::from_millis(settings.delivery.drain_ms);
     let stop = Stop::listen(drain).map_err(app::bug)?;
     let (tap, mut judged) = mpsc::channel(TAP);
-    let watch = Watch { stop: stop.receiver(), tap: Some(tap), announce: Box::new(app::announce) };
+    let watch = Watch {
+        stop: stop.receiver(),
+        tap: Some(tap),
+        progress: Progress::default(),
+        announce: Box::new(app::announce),
+    };
     let bar = bar(sample.len());
     bar.set_message("loading and warming the model");
     let collect = async {

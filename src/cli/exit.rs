@@ -9,7 +9,7 @@ pub enum Exit {
     Done,
     /// 64: the arguments or the settings are wrong. A restart changes nothing; the message names the key.
     Usage,
-    /// 65: the input can't be opened.
+    /// 65: the input can't be opened or decompressed.
     Input,
     /// 69: the broker, the model, the device or a port is unavailable. A later start may go well.
     Unavailable,

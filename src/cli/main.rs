@@ -2,10 +2,10 @@
 
 use super::args::{Cli, Command, Override, Run};
 use super::exit::Exit;
-use super::{demo, score};
+use super::{demo, progress, score};
 use crate::app::{self, Failure, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
-use crate::telemetry;
+use crate::telemetry::{self, Progress};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
@@ -51,8 +51,10 @@ fn run(args: &Run, overrides: &[Override]) -> Result<(), Failure> {
     let drain = Duration::from_millis(settings.delivery.drain_ms);
     block_on(async {
         let stop = Stop::listen(drain).map_err(app::bug)?;
-        let watch = Watch { stop: stop.receiver(), tap: None, announce: Box::new(app::announce) };
-        app::run(settings, watch).await.map(|_| ())
+        let told = Progress::default();
+        let (stop, announce) = (stop.receiver(), Box::new(app::announce));
+        let watch = Watch { stop, tap: None, progress: told.clone(), announce };
+        progress::shown(&told, true, app::run(settings, watch)).await.map(|_| ())
     })
 }
 

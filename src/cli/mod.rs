@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod labels;
 mod main;
+mod progress;
 mod report;
 mod score;
 

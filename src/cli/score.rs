@@ -2,10 +2,12 @@
 
 use super::args::{Override, Score};
 use super::main::{block_on, settings};
+use super::progress;
 use crate::app::{self, Failure, Job, Stop};
 use crate::config::{Purpose, Settings, SignalSettings};
 use crate::corpus::{Judged, SignalValue, Signals};
 use crate::source::Input;
+use crate::telemetry::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -24,8 +26,10 @@ pub(super) fn score(args: &Score, overrides: &[Override]) -> Result<(), Failure>
     let tally = block_on(async {
         let stop = Stop::listen(drain).map_err(app::bug)?;
         let (tap, mut judged) = mpsc::channel(TAP);
-        let job = Job { input, output, stop: stop.receiver(), tap };
-        let bar = progress(shows_progress);
+        let told = Progress::default();
+        // A file has an end, which the bar knows; of standard input only the count is known.
+        let bar = spinner(shows_progress && input == Input::Stdin);
+        let job = Job { input, output, progress: told.clone(), stop: stop.receiver(), tap };
         let watch = async move {
             while let Some(judged) = judged.recv().await {
                 tally.add(&judged);
@@ -34,7 +38,7 @@ pub(super) fn score(args: &Score, overrides: &[Override]) -> Result<(), Failure>
             bar.finish_and_clear();
             tally
         };
-        let (done, tally) = tokio::join!(app::score(settings, job), watch);
+        let (done, tally) = tokio::join!(progress::shown(&told, shows_progress, app::score(settings, job)), watch);
         done.map(|_| tally)
     })?;
     if args.summary {
@@ -44,7 +48,7 @@ pub(super) fn score(args: &Score, overrides: &[Override]) -> Result<(), Failure>
     Ok(())
 }
 
-fn progress(shown: bool) -> ProgressBar {
+fn spinner(shown: bool) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }

@@ -63,9 +63,22 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
 }
 
 fn source(settings: &Settings, problems: &mut Problems) {
-    let found = usize::from(settings.source.kafka.is_some()) + usize::from(settings.source.stdin.is_some());
+    let source = &settings.source;
+    let found = [source.kafka.is_some(), source.files.is_some(), source.stdin.is_some()];
+    let found = found.into_iter().filter(|given| *given).count();
     if found != 1 {
         problems.add("source", Wrong::Sources { found });
+    }
+    if let Some(files) = &source.files {
+        if files.paths.is_empty() {
+            problems.add("source.files.paths", Wrong::Needed { what: "at least one path, as in \"in/*.jsonl.zst\"," });
+        }
+        for path in &files.paths {
+            problems.needed("source.files.paths", path, "a path in place of the empty one");
+        }
+        if settings.sink.files.is_none() {
+            problems.needed("source.files.state", &files.state.to_string_lossy(), "a directory for the positions");
+        }
     }
     let Some(kafka) = &settings.source.kafka else { return };
     problems.needed("source.kafka.brokers", &kafka.brokers, "a broker, as in \"127.0.0.1:9092\",");
@@ -86,8 +99,23 @@ fn source(settings: &Settings, problems: &mut Problems) {
 }
 
 fn sink(settings: &Settings, problems: &mut Problems) {
-    if settings.sink.kafka.is_some() && settings.sink.stdout.is_some() {
+    let sink = &settings.sink;
+    if [sink.kafka.is_some(), sink.files.is_some(), sink.stdout.is_some()].into_iter().filter(|given| *given).count()
+        > 1
+    {
         problems.add("sink", Wrong::Sinks);
+    }
+    if let Some(files) = &sink.files {
+        problems.needed("sink.files.dir", &files.dir.to_string_lossy(), "the directory of the outputs");
+        if let Some(level) = files.level {
+            let levels = files.compression.levels().map(|(levels, _)| levels);
+            if !levels.as_ref().is_some_and(|levels| levels.contains(&level)) {
+                let known = levels.map_or("without compression there is none: leave it out".to_owned(), |levels| {
+                    format!("it has {} to {}", levels.start(), levels.end())
+                });
+                problems.add("sink.files.level", Wrong::Level { level, known });
+            }
+        }
     }
     let Some(kafka) = &settings.sink.kafka else { return };
     if settings.source.kafka.is_none() {
@@ -157,8 +185,8 @@ fn rules(settings: &Settings, problems: &mut Problems) {
 }
 
 fn routes(settings: &Settings, problems: &mut Problems) {
-    let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
-    if !to_kafka {
+    let to_files = settings.sink.files.is_some();
+    if !to_files && !settings.delivers_to_kafka() {
         return;
     }
     let routes = &settings.routes;
@@ -174,7 +202,11 @@ fn routes(settings: &Settings, problems: &mut Problems) {
     for (key, topic) in all {
         let Some(topic) = topic else { continue };
         if topic.trim().is_empty() {
-            problems.add(key, Wrong::Needed { what: "a topic" });
+            problems.add(key, Wrong::Needed { what: if to_files { "the stem of a file" } else { "a topic" } });
+        } else if to_files {
+            if !is_topic(topic) || topic.starts_with('.') {
+                problems.add(key, Wrong::Stem { stem: topic.to_owned() });
+            }
         } else if !is_topic(topic) {
             problems.add(key, Wrong::Topic { topic: topic.to_owned() });
         } else if same_cluster.is_some_and(|source| source.topics.iter().any(|read| read == topic)) {

@@ -44,7 +44,7 @@ pub struct Settings {
     pub judge: judge::Settings,
     /// `[[rules]]`, in order.
     pub rules: Vec<judge::RuleSettings>,
-    /// `[routes]`: a topic for each verdict.
+    /// `[routes]`: a topic or a file for each verdict.
     pub routes: RouteSettings,
     /// `[delivery]`: the guarantee and the bounds on what is in flight.
     pub delivery: DeliverySettings,
@@ -149,12 +149,19 @@ impl Settings {
         })
     }
 
+    /// Whether outputs go to Kafka: where that is asked for, or where the source is Kafka and nothing else is asked for.
+    #[must_use]
+    pub fn delivers_to_kafka(&self) -> bool {
+        let elsewhere = self.sink.stdout.is_some() || self.sink.files.is_some();
+        self.sink.kafka.is_some() || (!elsewhere && self.source.kafka.is_some())
+    }
+
     /// Whether input and outputs are topics of one cluster, as a transaction over both needs.
     #[must_use]
     pub fn fits_a_transaction(&self) -> bool {
         let other = self.sink.kafka.as_ref().map_or("", |sink| sink.brokers.as_str());
         let source = self.source.kafka.as_ref();
-        self.sink.stdout.is_none() && source.is_some_and(|source| other.is_empty() || other == source.brokers)
+        self.delivers_to_kafka() && source.is_some_and(|source| other.is_empty() || other == source.brokers)
     }
 
     /// What the signals of the model `name` must read, all together.

@@ -28,13 +28,13 @@ pub enum Wrong {
         what: &'static str,
     },
     /// Not exactly one source.
-    #[error("there must be exactly one of [source.kafka] and [source.stdin]; {found} are given")]
+    #[error("there must be exactly one of [source.kafka], [source.files] and [source.stdin]; {found} are given")]
     Sources {
         /// How many there are.
         found: usize,
     },
     /// More than one sink.
-    #[error("there may be only one of [sink.kafka] and [sink.stdout]; leave the other out")]
+    #[error("there may be only one of [sink.kafka], [sink.files] and [sink.stdout]; leave the others out")]
     Sinks,
     /// The guarantee that was asked for can't be kept.
     #[error(
@@ -55,6 +55,22 @@ pub enum Wrong {
     Topic {
         /// The name.
         topic: String,
+    },
+    /// Not a name for an output file.
+    #[error(
+        "{stem:?} can't be the stem of a file here: letters, digits, dots, underscores and hyphens, not beginning with a dot; it becomes <stem>.jsonl in sink.files.dir"
+    )]
+    Stem {
+        /// The name.
+        stem: String,
+    },
+    /// A level that the compression does not have.
+    #[error("{level} is no level of this compression; {known}")]
+    Level {
+        /// The level.
+        level: u32,
+        /// The levels there are, in words.
+        known: String,
     },
     /// A topic is named twice among the source's.
     #[error("the topic {topic:?} is named twice")]

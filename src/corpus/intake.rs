@@ -82,6 +82,9 @@ pub enum Notice {
     },
     /// The source can't go on; the process must stop. One sentence that says what, where, and what to do next.
     Failed(String),
+    /// Something of the input can't be read, and everything else of it was. What was read is delivered, then the process stops. One
+    /// sentence, as above.
+    Broken(String),
 }
 
 /// The source's ends of the two channels.

@@ -11,7 +11,7 @@ use super::error::{DeliveryError, Error, Refusal};
 use super::opening::{check_topic, client_config, init_transactions, transaction_timeout};
 use super::settings::{SinkSettings, SourceSettings};
 use super::{Consumer, partition, record};
-use crate::corpus::{Class, Header, Lane, Position};
+use crate::corpus::{Class, Header, Origin, Position};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
@@ -43,7 +43,7 @@ pub struct Output {
     /// Where to.
     pub topic: Arc<str>,
     /// Where the record that it comes from stood; chooses the partition.
-    pub source: Lane,
+    pub source: Origin,
     /// Key bytes.
     pub key: Option<Vec<u8>>,
     /// Value bytes; `None` is a tombstone.
@@ -204,17 +204,17 @@ impl Producer {
         self.flush(deadline)
     }
 
-    /// The partition for an output.
+    /// The partition for an output. Lines have neither partitions nor keys; they are dealt out in turn.
     fn choose(&self, output: &Output) -> Result<i32, DeliveryError> {
-        let source = match &self.consumer {
-            Some(committer) => {
-                self.partitions(&output.source.topic, |topic| committer.consumer().fetch_metadata(Some(topic), CALL))?
-            }
-            None => 0,
-        };
+        let lane = &output.source.lane;
         let target =
             self.partitions(&output.topic, |topic| self.producer.client().fetch_metadata(Some(topic), CALL))?;
-        Ok(partition::choose(output.source.partition, source, output.key.as_deref(), target))
+        let Some(committer) = &self.consumer else {
+            let turn = output.source.offset.rem_euclid(i64::from(target.max(1)));
+            return Ok(partition::choose(i32::try_from(turn).unwrap_or(0), 0, output.key.as_deref(), target));
+        };
+        let source = self.partitions(&lane.topic, |topic| committer.consumer().fetch_metadata(Some(topic), CALL))?;
+        Ok(partition::choose(lane.partition, source, output.key.as_deref(), target))
     }
 
     /// Hands one output to the client library, waiting while its queue is full.

@@ -67,6 +67,9 @@ pub enum Stopped {
     /// The source or the sink can't go on.
     #[error("{0}")]
     Unavailable(String),
+    /// Something of the input can't be read; what could be read was delivered.
+    #[error("{0}")]
+    Input(String),
     /// A fault that means a bug or a dead engine.
     #[error("{0}")]
     Fault(Fault),
@@ -102,6 +105,7 @@ pub struct Flow {
     last_commit: Instant,
     summary: Summary,
     ended: bool,
+    broken: Option<String>,
     drain_until: Option<Instant>,
 }
 
@@ -129,6 +133,7 @@ impl Flow {
             last_commit: Instant::now(),
             summary: Summary::default(),
             ended: false,
+            broken: None,
             drain_until: None,
         }
     }
@@ -146,8 +151,7 @@ impl Flow {
         loop {
             self.advance();
             if self.is_finished() {
-                let ending = if self.drain_until.is_some() { Ending::Drained } else { Ending::Done };
-                return Ok((ending, self.summary));
+                return self.ending();
             }
             let wake_at = self.wake_at();
             let has_room = self.journeys.len() < self.settings.max_journeys;
@@ -177,6 +181,14 @@ impl Flow {
         }
     }
 
+    fn ending(self) -> Result<(Ending, Summary), Stopped> {
+        match self.broken {
+            Some(reason) => Err(Stopped::Input(reason)),
+            None if self.drain_until.is_some() => Ok((Ending::Drained, self.summary)),
+            None => Ok((Ending::Done, self.summary)),
+        }
+    }
+
     fn is_finished(&self) -> bool {
         (self.ended || self.drain_until.is_some())
             && self.ledger.open_count() == 0
@@ -186,7 +198,7 @@ impl Flow {
 
     /// The channel of records closed. For lines that is the end, unless a notice says otherwise; for Kafka it never is.
     fn source_ended(&mut self, intake: &mut Intake, source: &Source) -> Result<(), Stopped> {
-        if let Ok(notice) = intake.notices.try_recv() {
+        while let Ok(notice) = intake.notices.try_recv() {
             self.heed(notice)?;
         }
         if source.is_endless() {
@@ -219,6 +231,10 @@ impl Flow {
     fn heed(&mut self, notice: Notice) -> Result<(), Stopped> {
         match notice {
             Notice::Failed(reason) => Err(Stopped::Unavailable(reason)),
+            Notice::Broken(reason) => {
+                self.broken = Some(reason);
+                Ok(())
+            }
             Notice::Revoking { lanes, lost, deadline, answer } => {
                 if lost {
                     self.ledger.close(&lanes);

@@ -1,6 +1,6 @@
 //! Owns the Kafka sink: a judged record as outputs with headers, and the pinning of a refusal to its record.
 
-use super::{Failure, Imprint, RouteSettings};
+use super::{Bookmark, Failure, Imprint, RouteSettings};
 use crate::corpus::{Fault, Header, Judged, Parcel, Position, Record, Route, Stage};
 use crate::kafka::{DeliveryError, Output, Producer, Refusal};
 use serde_json::json;
@@ -24,6 +24,7 @@ pub struct KafkaSink {
     producer: Producer,
     topics: Topics,
     imprint: Imprint,
+    bookmark: Bookmark,
 }
 
 impl KafkaSink {
@@ -41,16 +42,16 @@ impl KafkaSink {
         names
     }
 
-    /// A sink over an open producer.
+    /// A sink over an open producer. `bookmark` keeps the positions that the producer can't: those of a source that is not Kafka.
     #[must_use]
-    pub fn new(producer: Producer, routes: &RouteSettings, imprint: Imprint) -> Self {
+    pub fn new(producer: Producer, routes: &RouteSettings, imprint: Imprint, bookmark: Bookmark) -> Self {
         let topics = Topics {
             pass: Arc::from(routes.pass.as_str()),
             review: routes.review.as_deref().map(Arc::from),
             fail: Arc::from(routes.fail.as_str()),
             dead_letter: Arc::from(routes.dead_letter.as_str()),
         };
-        Self { producer, topics, imprint }
+        Self { producer, topics, imprint, bookmark }
     }
 
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
@@ -75,7 +76,8 @@ impl KafkaSink {
             }
             DeliveryError::Aborted(reason) => Failure::Retry(reason),
             DeliveryError::Fatal(reason) => Failure::Stop(reason),
-        })
+        })?;
+        self.bookmark.commit(positions)
     }
 
     /// Delivers, and pins refusals to the outputs that caused them. A broker refuses whole sets of records, so what was refused
@@ -156,7 +158,7 @@ fn header(name: &str, value: String) -> Header {
 fn output(topic: &Arc<str>, record: &Record, headers: Vec<Header>) -> Output {
     Output {
         topic: Arc::clone(topic),
-        source: record.origin.lane.clone(),
+        source: record.origin.clone(),
         key: record.key.clone(),
         value: record.value.clone(),
         headers,

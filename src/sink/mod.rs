@@ -5,9 +5,14 @@
 //! be taken is named, not retried.
 //! Must not know: sources, scorers, how a verdict came about.
 
+mod bookmark;
+mod files;
 mod kafka;
+mod line;
 mod report;
 
+pub use bookmark::Bookmark;
+pub use files::FilesSink;
 pub use kafka::KafkaSink;
 pub use report::Report;
 
@@ -20,6 +25,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Write to Kafka topics.
     pub kafka: Option<crate::kafka::SinkSettings>,
+    /// Write JSON lines to files, one for each route.
+    pub files: Option<crate::files::OutputSettings>,
     /// Write JSON lines to standard output.
     pub stdout: Option<StdoutSettings>,
 }
@@ -29,7 +36,7 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct StdoutSettings {}
 
-/// `[routes]`: where each verdict goes. Topic names with a Kafka sink.
+/// `[routes]`: where each verdict goes. Topic names with a Kafka sink, stems of file names with a files sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSettings {
@@ -67,6 +74,8 @@ pub enum Failure {
 pub enum Sink {
     /// Kafka topics.
     Kafka(KafkaSink),
+    /// Files in a directory.
+    Files(FilesSink),
     /// JSON lines.
     Report(Report),
 }
@@ -79,6 +88,7 @@ impl Sink {
     pub fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         match self {
             Self::Kafka(sink) => sink.deliver(batch, positions),
+            Self::Files(sink) => sink.deliver(batch, positions),
             Self::Report(report) => report.deliver(batch, positions),
         }
     }

@@ -1,39 +1,28 @@
 //! Owns the report: one JSON line for each record, input order kept.
 
-use super::{Failure, Imprint};
+use super::{Bookmark, Failure, Imprint};
 use crate::corpus::{Judged, Origin, Parcel, Position, Route};
-use crate::kafka::{Committer, DeliveryError};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-const COMMIT_BUDGET: Duration = Duration::from_secs(10);
 
 /// Writes JSON lines.
 pub struct Report {
     writer: Mutex<Box<dyn Write + Send>>,
     imprint: Imprint,
-    committer: Option<Committer>,
+    bookmark: Bookmark,
 }
 
 impl Report {
-    /// A report to `writer`; `committer` commits the positions of a Kafka source after each batch of lines was written.
+    /// A report to `writer`; `bookmark` keeps the positions after each batch of lines was written.
     #[must_use]
-    pub fn new(writer: Box<dyn Write + Send>, imprint: Imprint, committer: Option<Committer>) -> Self {
-        Self { writer: Mutex::new(writer), imprint, committer }
+    pub fn new(writer: Box<dyn Write + Send>, imprint: Imprint, bookmark: Bookmark) -> Self {
+        Self { writer: Mutex::new(writer), imprint, bookmark }
     }
 
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         self.write(batch)?;
-        let Some(committer) = &self.committer else { return Ok(()) };
-        match committer.commit(positions, COMMIT_BUDGET) {
-            Ok(()) => Ok(()),
-            Err(DeliveryError::Fatal(reason)) => Err(Failure::Stop(reason)),
-            Err(error @ (DeliveryError::Aborted(_) | DeliveryError::Refused(_))) => {
-                Err(Failure::Retry(error.to_string()))
-            }
-        }
+        self.bookmark.commit(positions)
     }
 
     fn write(&self, batch: &[Parcel<Judged>]) -> Result<(), Failure> {

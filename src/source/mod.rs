@@ -4,13 +4,16 @@
 //! Invariants: a record carries its permits from the moment it is read; a source never runs ahead of its allowance.
 //! Must not know: what a document is, sinks, scorers.
 
+mod files;
 mod lines;
+mod passing;
 
+pub use files::{Files, FilesSettings, Plan};
 pub use lines::{Input, Lines, StdinSettings};
 
 use crate::corpus::Outlet;
 use crate::kafka;
-use crate::telemetry::Board;
+use crate::telemetry::{Board, Progress};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Read a Kafka topic.
     pub kafka: Option<kafka::SourceSettings>,
+    /// Read lines of files.
+    pub files: Option<FilesSettings>,
     /// Read lines from standard input.
     pub stdin: Option<StdinSettings>,
 }
@@ -30,14 +35,9 @@ pub enum Error {
     /// Kafka said no.
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
-    /// The input can't be opened.
-    #[error("{path}: {error}; check the path and its permissions")]
-    Input {
-        /// The path.
-        path: String,
-        /// What the system said.
-        error: std::io::Error,
-    },
+    /// An input or a checkpoint can't be used.
+    #[error(transparent)]
+    Files(#[from] crate::files::Error),
     /// A thread could not be started.
     #[error("could not start a thread: {0}")]
     Thread(std::io::Error),
@@ -47,6 +47,8 @@ pub enum Error {
 pub enum Source {
     /// Kafka.
     Kafka(kafka::Consumer),
+    /// Lines of many files, resumable.
+    Files(Files),
     /// Lines of a file or of standard input.
     Lines(Lines),
 }
@@ -69,8 +71,8 @@ impl Source {
     ///
     /// # Errors
     /// An input that can't be opened.
-    pub fn lines(input: &Input, outlet: Outlet, max_bytes: u64) -> Result<Self, Error> {
-        Ok(Self::Lines(Lines::open(input, outlet, max_bytes)?))
+    pub fn lines(input: &Input, outlet: Outlet, max_bytes: u64, progress: Progress) -> Result<Self, Error> {
+        Ok(Self::Lines(Lines::open(input, outlet, max_bytes, progress)?))
     }
 
     /// The Kafka consumer, if that is what this source is.
@@ -78,7 +80,7 @@ impl Source {
     pub fn consumer(&self) -> Option<&kafka::Consumer> {
         match self {
             Self::Kafka(consumer) => Some(consumer),
-            Self::Lines(_) => None,
+            Self::Files(_) | Self::Lines(_) => None,
         }
     }
 
@@ -89,6 +91,7 @@ impl Source {
     pub fn start(&mut self) -> Result<(), Error> {
         match self {
             Self::Kafka(consumer) => Ok(consumer.start()?),
+            Self::Files(files) => files.start(),
             Self::Lines(_) => Ok(()),
         }
     }
@@ -103,6 +106,7 @@ impl Source {
     pub fn stop(&self) {
         match self {
             Self::Kafka(consumer) => consumer.stop(),
+            Self::Files(files) => files.stop(),
             Self::Lines(lines) => lines.stop(),
         }
     }
@@ -112,6 +116,7 @@ impl Source {
     pub fn close(self, budget: Duration) -> bool {
         match self {
             Self::Kafka(consumer) => consumer.close(budget),
+            Self::Files(files) => files.close(budget),
             Self::Lines(lines) => {
                 lines.stop();
                 true

@@ -1,6 +1,6 @@
 //! Names of all metrics, typed recorders, the status board, logging.
 //!
-//! Owns: every series (its name, help, unit, labels, buckets), the Prometheus text, the status snapshot, and how logs look.
+//! Owns: every series (its name, help, unit, labels, buckets), the Prometheus text, the status snapshot, the progress of a run, and how logs look.
 //! In: facts, by typed functions and setters. Out: the metrics text, a [`Snapshot`], log lines on standard error.
 //! Invariants: no metric macro is used in any other room; no label comes from data, only from closed sets or from names in the
 //! pipeline file; nothing here waits, spawns, or opens a socket.
@@ -9,10 +9,12 @@
 mod exporter;
 mod logging;
 pub mod metrics;
+mod progress;
 mod series;
 mod status;
 
 pub use exporter::{Exporter, ExporterError};
 pub use logging::{Format, LoggingError, init as init_logging};
+pub use progress::{Progress, Standing};
 pub use series::{Kind, Label, SERIES, Series, Values};
 pub use status::{Board, DocumentCounts, Facts, Partitions, Snapshot};

@@ -11,6 +11,7 @@
 
 mod broker;
 mod delivery;
+mod files;
 mod kafka_road;
 mod maskings;
 mod referee;

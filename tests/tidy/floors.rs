@@ -7,7 +7,7 @@ use crate::tree::{File, Violation};
 pub(crate) const FLOORS: [(&str, &[&str]); 7] = [
     ("0a values", &["corpus"]),
     ("0b telemetry", &["telemetry"]),
-    ("1 instruments", &["decode", "signals", "judge", "tokenize", "graph", "engine", "cache", "kafka"]),
+    ("1 instruments", &["decode", "signals", "judge", "tokenize", "graph", "engine", "cache", "kafka", "files"]),
     ("2 roles", &["source", "sink", "scorer"]),
     ("3 wiring", &["pipeline", "admin"]),
     ("4 settings", &["config"]),
@@ -20,9 +20,12 @@ const ENTRY: &[&str] = &["cli", "app", "main", "lib"];
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", ENTRY),
     ("axum", &["admin"]),
+    ("base64", &["sink"]),
     ("clap", &["cli"]),
     ("config", &["config"]),
+    ("flate2", &["files"]),
     ("gethostname", ENTRY),
+    ("globset", &["files"]),
     ("indicatif", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
@@ -40,8 +43,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokenizers", &["tokenize"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("walkdir", &["files"]),
     ("whatlang", &["signals"]),
-    ("zstd", &["source", "sink"]),
+    ("zstd", &["files"]),
 ];
 
 /// Outside crates that are part of the language as this house speaks it: any room may name them.

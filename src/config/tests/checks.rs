@@ -24,7 +24,10 @@ fn scoring_needs_no_source_sink_routes_or_name() {
 fn each_rule_is_told_under_its_key() {
     let golden = [
         ("name=", "name: a name for this pipeline is needed"),
-        ("source.stdin={}", "source: there must be exactly one of [source.kafka] and [source.stdin]; 2 are given"),
+        (
+            "source.stdin={}",
+            "source: there must be exactly one of [source.kafka], [source.files] and [source.stdin]; 2",
+        ),
         ("source.kafka.brokers= ", "source.kafka.brokers: a broker"),
         ("source.kafka.group=", "source.kafka.group: a consumer group"),
         ("source.kafka.topics=[]", "source.kafka.topics: at least one topic"),
@@ -123,6 +126,63 @@ fn a_sink_is_one_and_knows_its_brokers() {
     // Another cluster may have a topic of the same name.
     assert_eq!(told_of(KAFKA, &["sink.kafka.brokers=b:1", "routes.fail=corpus.raw"]), "");
     assert_eq!(told_of(KAFKA, &["sink.stdout={}", "routes.pass="]), "", "standard output has no routes");
+}
+
+/// From files to files, with nothing that is not needed.
+const FILES: &str = r#"
+name = "files"
+[source.files]
+paths = ["in/*.jsonl.zst"]
+[sink.files]
+dir = "out"
+[routes]
+pass = "pass"
+fail = "fail"
+dead_letter = "dead"
+"#;
+
+#[test]
+fn files_are_told_what_they_need() {
+    assert_eq!(told(&loaded(FILES), Purpose::Run), [""; 0]);
+    assert_eq!(loaded(FILES).guarantee(), Guarantee::AtLeastOnce);
+    let golden = [
+        ("source.files.paths=[]", "source.files.paths: at least one path"),
+        (r#"source.files.paths=["a", ""]"#, "source.files.paths: a path in place of the empty one"),
+        ("source.kafka.topics=a", "source: there must be exactly one"),
+        ("sink.files.dir=", "sink.files.dir: the directory of the outputs is needed"),
+        ("sink.stdout={}", "sink: there may be only one"),
+        (
+            "sink.files.level=3",
+            "sink.files.level: 3 is no level of this compression; without compression there is none",
+        ),
+        ("routes.pass=", "routes.pass: the stem of a file is needed"),
+        ("routes.pass=a/b", r#"routes.pass: "a/b" can't be the stem of a file"#),
+        ("routes.pass=.a", r#"routes.pass: ".a" can't be the stem of a file"#),
+        ("routes.dead_letter=fail", r#"routes.dead_letter: "fail" also takes documents"#),
+        ("delivery.guarantee=exactly-once", "delivery.guarantee: \"exactly-once\" needs a Kafka source"),
+    ];
+    for (set, expected) in golden {
+        let told = told(&load_with(FILES, &[], &[set]).unwrap(), Purpose::Run);
+        assert!(told.iter().any(|told| told.contains(expected)), "{set}: {told:#?} lacks {expected}");
+    }
+    for (set, level) in [("zstd", 19), ("gzip", 9)] {
+        let sets = [format!("sink.files.compression={set}"), format!("sink.files.level={level}")];
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        assert_eq!(told(&load_with(FILES, &[], &sets).unwrap(), Purpose::Run), [""; 0]);
+        let sets = [sets[0], "sink.files.level=20"];
+        assert!(
+            told(&load_with(FILES, &[], &sets).unwrap(), Purpose::Run)[0].contains(&format!("it has 1 to {level}"))
+        );
+    }
+    let to_kafka = load_with(
+        &FILES.replace("[sink.files]\ndir = \"out\"", ""),
+        &[],
+        &["sink.kafka.brokers=b:1", "source.files.state="],
+    );
+    assert_eq!(
+        told(&to_kafka.unwrap(), Purpose::Run),
+        ["source.files.state: a directory for the positions is needed here"]
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
         ("[admin]\nlisen = \"x\"", r#"my.toml: admin.lisen: unknown key; did you mean "listen"? (known: listen, "#),
         ("[document]\ncolour = 1", "my.toml: document.colour: unknown key; known: format, text, id,"),
         ("[signals.p]\nkind = \"pll\"\nstrid = 7", r#"my.toml: signals.p.strid: unknown key; did you mean "stride"?"#),
-        ("[source.files]\npaths = []", "my.toml: source.files: unknown key; known: kafka, stdin"),
+        ("[source.pulsar]\ntopics = []", "my.toml: source.pulsar: unknown key; known: kafka, files, stdin"),
         ("[source.stdin]\na = 1", "my.toml: source.stdin.a: unknown key; this table has no keys"),
         (
             "[[rules]]\nname = \"r\"\nsignal = \"s\"\nmaxx = 1",

@@ -11,7 +11,9 @@ fn file(name: &str) -> String {
 fn the_reference_is_equal_to_the_defaults() {
     let mut expected = Settings::default();
     expected.source.kafka = Some(Default::default());
+    expected.source.files = Some(Default::default());
     expected.sink.kafka = Some(Default::default());
+    expected.sink.files = Some(Default::default());
     expected.models.insert("default".to_owned(), Default::default());
     expected.signals.insert("pll".to_owned(), SignalSettings::Pll(Default::default()));
     expected.signals.insert("bound".to_owned(), SignalSettings::Nelbo(Default::default()));
@@ -37,6 +39,7 @@ fn the_reference_names_every_key() {
         "guarantee",
         "instance",
         "keep_rate",
+        "level",
         "min",
         "random_rate",
         "review",

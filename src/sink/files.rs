@@ -1,0 +1,124 @@
+//! Owns the files sink: a JSON line for each judged record, in the file of its route.
+//!
+//! Invariants: outputs are on disk before positions; with a files source both become true by one line of the checkpoint, so a kill neither repeats nor loses
+//! a document; a Kafka source's offsets are committed after that, and a batch whose commit failed is not written twice.
+
+use super::line::line;
+use super::{Bookmark, Failure, Imprint, RouteSettings};
+use crate::corpus::{Judged, Lane, Parcel, Position, Receipt, Route};
+use crate::decode::Format;
+use crate::files::{Checkpoint, Error, OutputSettings, Outputs};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// File names by route.
+struct Names {
+    pass: String,
+    review: String,
+    fail: String,
+    dead_letter: String,
+}
+
+impl Names {
+    fn new(settings: &OutputSettings, routes: &RouteSettings) -> Self {
+        let name = |stem: &str| settings.file_name(stem);
+        Self {
+            pass: name(&routes.pass),
+            review: name(routes.review.as_deref().unwrap_or(&routes.fail)),
+            fail: name(&routes.fail),
+            dead_letter: name(&routes.dead_letter),
+        }
+    }
+
+    fn all(&self) -> BTreeSet<&String> {
+        BTreeSet::from([&self.pass, &self.review, &self.fail, &self.dead_letter])
+    }
+
+    /// Where a judged record goes; a deletion goes to several.
+    fn of(&self, judged: &Judged) -> BTreeSet<&String> {
+        let name = |route| match route {
+            Route::Pass => &self.pass,
+            Route::Review => &self.review,
+            Route::Fail => &self.fail,
+            Route::DeadLetter => &self.dead_letter,
+        };
+        match judged {
+            Judged::Document { verdict, .. } => BTreeSet::from([name(Route::from(verdict.decision))]),
+            Judged::Tombstone { .. } => [Route::Pass, Route::Review, Route::Fail].map(name).into(),
+            Judged::Dead { .. } => BTreeSet::from([name(Route::DeadLetter)]),
+        }
+    }
+}
+
+/// Writes JSON lines to the files of a directory.
+pub struct FilesSink {
+    names: Names,
+    format: Format,
+    imprint: Imprint,
+    desk: Mutex<Desk>,
+    /// What remembers the positions that the checkpoint doesn't: those of a consumer group.
+    bookmark: Bookmark,
+}
+
+/// What one delivery at a time has in its hands.
+struct Desk {
+    checkpoint: Checkpoint,
+    outputs: Outputs,
+    /// Up to where lanes were written without their position's being committed elsewhere, and in which epoch.
+    written: HashMap<Lane, (u64, i64)>,
+}
+
+impl Desk {
+    fn is_written(&self, receipt: &Receipt) -> bool {
+        let written = self.written.get(&receipt.origin.lane);
+        written.is_some_and(|(epoch, next)| *epoch == receipt.epoch && receipt.origin.offset < *next)
+    }
+}
+
+impl FilesSink {
+    /// The files that a sink with these settings writes: no input may be among them.
+    #[must_use]
+    pub fn files(settings: &OutputSettings, routes: &RouteSettings) -> Vec<PathBuf> {
+        let names = Names::new(settings, routes);
+        let outputs = names.all().into_iter().map(|name| settings.dir.join(name)).collect::<Vec<_>>();
+        outputs.into_iter().chain(Checkpoint::files(&settings.dir)).collect()
+    }
+
+    /// Opens the outputs beside their checkpoint and cuts off what was not committed. `format` is how records hold their documents.
+    ///
+    /// # Errors
+    /// An output that was changed, or a file there that is not ours.
+    pub fn open(
+        settings: &OutputSettings,
+        routes: &RouteSettings,
+        format: Format,
+        imprint: Imprint,
+        mut checkpoint: Checkpoint,
+        bookmark: Bookmark,
+    ) -> Result<Self, Error> {
+        let names = Names::new(settings, routes);
+        let all: Vec<String> = names.all().into_iter().cloned().collect();
+        let outputs = Outputs::open(settings, &all, &mut checkpoint)?;
+        let desk = Mutex::new(Desk { checkpoint, outputs, written: HashMap::new() });
+        Ok(Self { names, format, imprint, desk, bookmark })
+    }
+
+    pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for parcel in batch.iter().filter(|parcel| !desk.is_written(&parcel.receipt)) {
+            let line = line(&parcel.body, self.format, &self.imprint);
+            for name in self.names.of(&parcel.body) {
+                texts.entry(name.clone()).or_default().extend_from_slice(&line);
+            }
+        }
+        let stop = |error: Error| Failure::Stop(error.to_string());
+        let lengths = desk.outputs.append(texts).map_err(stop)?;
+        desk.checkpoint.commit(positions, &lengths).map_err(stop)?;
+        desk.written.extend(positions.iter().map(|at| (at.lane.clone(), (at.epoch, at.next))));
+        self.bookmark.commit(positions)?;
+        desk.written.clear();
+        Ok(())
+    }
+}
