@@ -7,7 +7,7 @@ use crate::config::{Settings, SignalSettings};
 use crate::decode::Decoder;
 use crate::judge::Judge;
 use crate::pipeline::Road;
-use crate::scorer::{Model, Scorer};
+use crate::scorer::{Masking, Model, Scorer, Settings as ScorerSettings};
 use crate::signals::TextSignals;
 use crate::sink::Imprint;
 use crate::telemetry::{Board, metrics};
@@ -43,13 +43,18 @@ impl Parts {
                         Some(model) => Arc::clone(model),
                         None => load(settings, &pll.model, &mut models).await?,
                     };
-                    scorers.push(Scorer::build(name, pll, model, cache.clone())?);
+                    let scorer = Scorer::build(name, pll, model, cache.clone())?;
+                    scorers.push((passes_a_token(pll), scorer));
                 }
             }
         }
-        let judge = Judge::new(&settings.rules, &known(&text, &scorers))?;
+        // The file's order makes the identity; the order of cost, which a stable sort keeps by name among equals, makes the road.
+        let imprint_scorer = identity(&scorers);
+        scorers.sort_by_key(|(passes, _)| *passes);
+        let scorers: Vec<Scorer> = scorers.into_iter().map(|(_, scorer)| scorer).collect();
+        let judge = Judge::new(&settings.rules, &known(&text, &scorers))?.evaluating(settings.judge.evaluate);
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
-        let imprint = Imprint { policy: judge.policy().to_owned(), scorer: identity(&scorers) };
+        let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
         let provider = models.values().next().map_or("none", |model| model.engine().provider());
         board.set_model_warm(imprint.scorer.clone(), provider);
@@ -92,10 +97,34 @@ fn known(text: &[TextSignals], scorers: &[Scorer]) -> BTreeSet<String> {
 }
 
 /// One identity for all scorers: a single one's own, else a hash over all.
-fn identity(scorers: &[Scorer]) -> String {
-    match scorers {
-        [] => String::new(),
-        [one] => one.identity().to_owned(),
-        many => many.iter().map(Scorer::identity).collect::<Vec<_>>().join("+"),
+fn identity(scorers: &[(usize, Scorer)]) -> String {
+    scorers.iter().map(|(_, scorer)| scorer.identity()).collect::<Vec<_>>().join("+")
+}
+
+/// How often a token of a full window goes through the model: what a score costs, whatever the model. A new masking says here where it
+/// stands between one pass and a pass for each token.
+fn passes_a_token(settings: &ScorerSettings) -> usize {
+    match settings.masking {
+        Masking::Strided => settings.stride().min(settings.window_tokens),
+        Masking::Single => settings.window_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_passes_are_cheaper() {
+        let settings = |text: &str| toml::from_str::<ScorerSettings>(text).unwrap();
+        let ordered = [
+            "masking = \"strided\"\nstride = 4",
+            "masking = \"strided\"",
+            "window_tokens = 32",
+            "",
+            "window_tokens = 256",
+        ];
+        let costs = ordered.map(|text| passes_a_token(&settings(text)));
+        assert!(costs.is_sorted() && costs[0] < costs[4], "{costs:?}");
     }
 }

@@ -100,6 +100,9 @@ impl KafkaSink {
                 let mut headers = self.headers(record, route.as_str());
                 headers.push(header("tamis-reasons", json!(verdict.reasons).to_string()));
                 headers.push(header("tamis-signals", json!(signals).to_string()));
+                if !verdict.skipped.is_empty() {
+                    headers.push(header("tamis-skipped", json!(verdict.skipped).to_string()));
+                }
                 vec![output(self.topic(route), record, headers)]
             }
             Judged::Tombstone { record } => {

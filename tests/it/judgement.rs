@@ -159,3 +159,225 @@ annotate = "annotate.scored"
     assert_ne!(header(of_good[0], "tamis-policy"), header(of_good[1], "tamis-policy"));
     assert_eq!(scored.iter().filter(|record| verdict(record) == "tombstone").count(), 2, "one for each run");
 }
+
+/// Two model signals, whose names sort against their cost, and a text rule.
+const EARLY: &str = r#"
+[signals.a]
+kind = "pll"
+window_tokens = 16
+[signals.b]
+kind = "pll"
+masking = "strided"
+[signals.text]
+kind = "text"
+[judge]
+evaluate = "until-decided"
+[[rules]]
+name = "exact"
+signal = "a.nll_token"
+max = 6.5
+[[rules]]
+name = "near"
+signal = "b.nll_token"
+max = 7.0
+review_above = 6.0
+[[rules]]
+name = "long-enough"
+signal = "text.words"
+min = 5
+"#;
+
+#[test]
+fn a_document_that_a_text_rule_fails_costs_no_row_on_the_device() {
+    let mut referee = Referee::start();
+    referee.create(&["early.raw", "early.out"], 1);
+    let records: Vec<Value> =
+        (0..30).map(|n| document(&format!("short-{n}"), &format!("number {n}"), json!({}))).collect();
+    referee.ask("put", json!({"topic": "early.raw", "records": records}));
+    let file = pipeline("early", &format!("{EARLY}\n[routes]\nannotate = \"early.out\"\n"));
+    let (out, metrics, rows) = outcome(&mut referee, &file, &[], &["early.out"], 30);
+    assert_eq!((out.len(), rows), (30, 0.0), "no row was run");
+    assert!(metrics.contains("tamis_scores_skipped_total 60"), "{metrics}");
+    let short = of(&out, "short-7");
+    assert_eq!(verdict(short), "fail");
+    assert_eq!(json_header(short, "tamis-reasons").as_array().unwrap().len(), 1);
+    let skipped = json_header(short, "tamis-skipped");
+    assert!(
+        ["a.nll_token", "b.nll_token"].iter().all(|name| skipped.as_array().unwrap().contains(&json!(name))),
+        "{skipped}"
+    );
+    // The same records again, with every rule evaluated: the same verdicts, and now the device works.
+    let more = ["--set", "source.kafka.group=early-2", "--set", "judge.evaluate=all"];
+    let (out, metrics, rows) = outcome(&mut referee, &file, &more, &["early.out"], 60);
+    assert!(
+        rows > 0.0
+            && metrics.contains("tamis_scores_skipped_total 0")
+            && out.iter().all(|record| verdict(record) == "fail")
+    );
+    assert!(out[30..].iter().all(|record| header(record, "tamis-skipped").is_none()));
+}
+
+/// The lines of `tamis score` over a part of the demo's sample.
+fn scored(file: &PathBuf, input: &PathBuf, evaluate: &str) -> Vec<Value> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tamis"))
+        .args(["score", "--set", &format!("judge.evaluate={evaluate}"), "--set", "cache.enabled=false"])
+        .arg(file)
+        .arg("--input")
+        .arg(input)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn deciding_early_gives_the_same_verdicts_with_fewer_reasons() {
+    let dir = broker::folder("same");
+    let (file, input) = (dir.join("same.toml"), dir.join("input.jsonl"));
+    let model = broker::root().join("models/tamis-en");
+    let cache = dir.join("cache");
+    std::fs::write(
+        &file,
+        format!("[models.default]\npath = {model:?}\nhead_check = \"warn\"\n[cache]\npath = {cache:?}\n{EARLY}"),
+    )
+    .unwrap();
+    let sample = std::fs::read(broker::root().join("pipelines/demo/sample.jsonl")).unwrap();
+    let lines: Vec<&[u8]> = sample.split_inclusive(|byte| *byte == b'\n').step_by(12).collect();
+    std::fs::write(&input, lines.concat()).unwrap();
+    let (all, early) = (scored(&file, &input, "all"), scored(&file, &input, "until-decided"));
+    assert_eq!((all.len(), early.len()), (lines.len(), lines.len()));
+    let (mut skips, mut kinds) = (0, std::collections::BTreeSet::new());
+    for (all, early) in all.iter().zip(&early) {
+        for same in ["id", "verdict", "policy", "scorer"] {
+            assert_eq!(all[same], early[same], "{all}\n{early}");
+        }
+        assert!(all["skipped"].as_array().unwrap().is_empty());
+        let (told, whole) = (early["reasons"].as_array().unwrap(), all["reasons"].as_array().unwrap());
+        let near = |a: &Value, b: &Value| {
+            a["rule"] == b["rule"]
+                && (a["value"].as_f64().unwrap_or(0.0) - b["value"].as_f64().unwrap_or(0.0)).abs() < 1e-3
+        };
+        assert!(told.iter().all(|told| whole.iter().any(|reason| near(told, reason))), "{told:?} {whole:?}");
+        let skipped = early["skipped"].as_array().unwrap();
+        skips += usize::from(!skipped.is_empty());
+        let (a, b) = (skipped.contains(&json!("a.nll_token")), skipped.contains(&json!("b.nll_token")));
+        assert!(a || !b, "the cheap one is measured first: {skipped:?}");
+        kinds.insert((early["verdict"].as_str().unwrap().to_owned(), a, b));
+    }
+    eprintln!("{skips} of {} documents skipped something: {kinds:?}", lines.len());
+    // The sample holds all that this is about: decided by the text, by the cheap score, by the dear one, and not at all.
+    for kind in [("fail", true, true), ("fail", true, false), ("pass", false, false)] {
+        assert!(kinds.contains(&(kind.0.to_owned(), kind.1, kind.2)), "{kind:?} is not in {kinds:?}");
+    }
+}
+
+const OVERRIDES: &str = r#"
+[signals.pll]
+kind = "pll"
+masking = "strided"
+[signals.text]
+kind = "text"
+[[rules]]
+name = "length"
+signal = "text.words"
+min = 3
+review_below = 6
+review_above = 20
+max = 40
+by_language = { de = { review_below = 4, max = 100 } }
+by_source = { books = { review_above = 50, max = 50 }, void = { min = 0, review_below = 0 } }
+[[rules]]
+name = "fluent"
+signal = "pll.nll_token"
+max = 50
+missing = "review"
+[[rules]]
+name = "letters"
+signal = "text.letter_rate"
+min = 0.1
+missing = "pass"
+[routes]
+pass = "over.pass"
+fail = "over.fail"
+dead_letter = "over.dead"
+"#;
+
+#[test]
+fn overrides_bands_and_missing_numbers_decide_the_topic() {
+    // (words, language, source, verdict, the bound that decided)
+    let golden = [
+        (2, None, None, "fail", json!({"min": 3.0})),
+        (5, None, None, "review", json!({"review_below": 6.0})),
+        (5, Some("xx"), Some("elsewhere"), "review", json!({"review_below": 6.0})),
+        (5, Some("de"), None, "pass", json!({})),
+        (3, Some("de"), None, "review", json!({"review_below": 4.0})),
+        (10, None, None, "pass", json!({})),
+        (25, None, None, "review", json!({"review_above": 20.0})),
+        (25, None, Some("books"), "pass", json!({})),
+        (45, None, None, "fail", json!({"max": 40.0})),
+        (45, Some("de"), None, "review", json!({"review_above": 20.0})),
+        (45, Some("de"), Some("books"), "pass", json!({})),
+        (60, Some("de"), None, "review", json!({"review_above": 20.0})),
+        (60, Some("de"), Some("books"), "fail", json!({"max": 50.0})),
+        (0, None, Some("void"), "review", json!({"missing": "review"})),
+    ];
+    let mut referee = Referee::start();
+    referee.create(&["over.raw", "over.pass", "over.review", "over.fail", "over.dead"], 1);
+    let records: Vec<Value> = golden
+        .iter()
+        .enumerate()
+        .map(|(n, (words, language, source, ..))| {
+            let text = vec!["word"; *words].join(" ");
+            document(&n.to_string(), &text, json!({"language": language, "source": source}))
+        })
+        .collect();
+    referee.ask("put", json!({"topic": "over.raw", "records": records}));
+    let outputs = ["over.pass", "over.review", "over.fail", "over.dead"];
+    let check = |out: &[Value], place: &dyn Fn(&str) -> String, skip: usize| {
+        for (n, (words, language, source, expected, bound)) in golden.iter().enumerate() {
+            let record = out
+                .iter()
+                .filter(|record| key(record) == n.to_string())
+                .nth(skip)
+                .unwrap_or_else(|| panic!("no {n}: {out:#?}"));
+            let at = format!("{words} words, {language:?}, {source:?}");
+            assert_eq!(
+                (verdict(record), record["topic"].as_str().unwrap().to_owned()),
+                ((*expected).to_owned(), place(expected)),
+                "{at}"
+            );
+            let reasons = json_header(record, "tamis-reasons");
+            for (name, value) in bound.as_object().unwrap() {
+                assert_eq!(&reasons[0][name], value, "{at}: {reasons}");
+            }
+        }
+    };
+
+    let without = pipeline("over", OVERRIDES);
+    let (out, ..) = outcome(&mut referee, &without, &[], &outputs, golden.len());
+    // Without a topic for review, the verdict stays and the place is that of fail.
+    check(&out, &|verdict| if verdict == "pass" { "over.pass".into() } else { "over.fail".into() }, 0);
+
+    let more = ["--set", "source.kafka.group=over-2", "--set", "routes.review=over.review"];
+    let (mut both, ..) = outcome(&mut referee, &without, &more, &outputs, 2 * golden.len());
+    both.retain(|record| record["topic"] != "over.fail" || verdict(record) == "fail");
+    both.sort_by_key(|record| record["offset"].as_u64());
+    let (review, rest): (Vec<Value>, Vec<Value>) =
+        both.into_iter().partition(|record| record["topic"] == "over.review");
+    assert_eq!(review.len(), golden.iter().filter(|case| case.3 == "review").count());
+    assert!(rest.iter().all(|record| verdict(record) != "review"));
+    check(&[review, rest].concat(), &|verdict| format!("over.{verdict}"), 0);
+
+    // A rule that passes what it can't measure; the other rules decide.
+    let more = [
+        "--set",
+        "source.kafka.group=over-3",
+        "--set",
+        "routes.review=over.review",
+        "--set",
+        "rules.fluent.missing=pass",
+    ];
+    let (out, ..) = outcome(&mut referee, &without, &more, &outputs, 3 * golden.len());
+    let void: Vec<&Value> = out.iter().filter(|record| key(record) == "13").collect();
+    assert_eq!(void.iter().filter(|record| record["topic"] == "over.pass").count(), 1, "{void:#?}");
+}
