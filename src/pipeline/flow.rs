@@ -67,6 +67,9 @@ pub enum Stopped {
     /// The source or the sink can't go on.
     #[error("{0}")]
     Unavailable(String),
+    /// Whoever read the output has gone.
+    #[error("the reader of the output went away")]
+    ReaderGone,
     /// A fault that means a bug or a dead engine.
     #[error("{0}")]
     Fault(Fault),
@@ -313,6 +316,10 @@ impl Flow {
             Err(Failure::Stop(reason)) => {
                 metrics::commit_aborted(false);
                 return Err(Stopped::Unavailable(reason));
+            }
+            Err(Failure::ReaderGone) => {
+                metrics::commit_aborted(false);
+                return Err(Stopped::ReaderGone);
             }
         }
         Ok(())

@@ -78,6 +78,8 @@ pub enum Failure {
     Retry(String),
     /// Nothing was delivered and the sink can't go on.
     Stop(String),
+    /// Whoever read the output has gone, and with them the need for it.
+    ReaderGone,
 }
 
 /// A sink.

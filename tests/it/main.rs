@@ -10,6 +10,8 @@
 )]
 
 mod broker;
+mod cache;
+mod command;
 mod delivery;
 mod judgement;
 mod kafka_road;

@@ -21,6 +21,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", ENTRY),
     ("axum", &["admin"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("config", &["config"]),
     ("gethostname", ENTRY),
     ("indicatif", &["cli"]),
