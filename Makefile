@@ -8,8 +8,11 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
+# Where `make install` puts things, and a root to put before that while packing.
+PREFIX ?= /usr/local
+DESTDIR ?=
 
-.PHONY: help demo build test kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test install uninstall deb kafka-up kafka-down fmt lint doc clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +26,15 @@ build: setup-build ## set up what compiling takes, then build target/release/tam
 
 test: setup-test ## set up everything, a real Kafka broker included, then run all tests
 	cargo test --locked
+
+install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
+	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
+
+uninstall: ## remove what `make install` put there, with the same PREFIX and DESTDIR
+	@tools/package/uninstall.sh "$(PREFIX)" "$(DESTDIR)"
+
+deb: build ## pack a Debian package into target/debian, where dpkg's tools are installed
+	@tools/package/deb.sh "$(release)" "$(target)/debian"
 
 kafka-up: ## start a Kafka broker on this machine and print its address (PORT=9092 for a port of your choice)
 	@tools/setup/system.sh broker

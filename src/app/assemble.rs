@@ -48,9 +48,12 @@ impl Parts {
                 }
             }
         }
-        let judge = Judge::new(&settings.rules, &known(&text, &scorers))?;
+        // The file's order makes the identity; the order of cost, which a stable sort keeps by name among equals, makes the road.
+        let imprint_scorer = identity(&scorers);
+        scorers.sort_by_key(Scorer::passes_a_window);
+        let judge = Judge::new(&settings.rules, &known(&text, &scorers))?.evaluating(settings.judge.evaluate);
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
-        let imprint = Imprint { policy: judge.policy().to_owned(), scorer: identity(&scorers) };
+        let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
         let provider = models.values().next().map_or("none", |model| model.engine().provider());
         board.set_model_warm(imprint.scorer.clone(), provider);
@@ -104,9 +107,5 @@ fn known(text: &[TextSignals], scorers: &[Scorer]) -> BTreeSet<String> {
 
 /// One identity for all scorers: a single one's own, else a hash over all.
 fn identity(scorers: &[Scorer]) -> String {
-    match scorers {
-        [] => String::new(),
-        [one] => one.identity().to_owned(),
-        many => many.iter().map(Scorer::identity).collect::<Vec<_>>().join("+"),
-    }
+    scorers.iter().map(Scorer::identity).collect::<Vec<_>>().join("+")
 }

@@ -33,7 +33,7 @@ impl Failure {
     /// The exit code of a flow that stopped.
     pub(super) fn exit_of(stopped: &Stopped) -> Exit {
         match stopped {
-            Stopped::Unavailable(_) => Exit::Unavailable,
+            Stopped::Unavailable(_) | Stopped::ReaderGone => Exit::Unavailable,
             Stopped::Input(_) => Exit::Input,
             Stopped::Fault(fault) if fault.class == crate::corpus::Class::EngineGone => Exit::Unavailable,
             Stopped::Fault(_) | Stopped::Panic(_) => Exit::Bug,
@@ -80,6 +80,12 @@ impl From<admin::Error> for Failure {
 
 impl From<cache::SlotError> for Failure {
     fn from(error: cache::SlotError) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+}
+
+impl From<cache::inventory::Error> for Failure {
+    fn from(error: cache::inventory::Error) -> Self {
         Self::new(Exit::Unavailable, error)
     }
 }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Judged, intake};
-use crate::pipeline::{Ending, Flow, Summary};
+use crate::pipeline::{Ending, Flow, Stopped, Summary};
 use crate::sink::{Bookmark, Report, Sink};
 use crate::source::{Input, Source};
 use crate::telemetry::{Board, Exporter, Facts, Progress};
@@ -52,7 +52,11 @@ pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Fa
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);
     parts.close(ENGINE_BUDGET).await;
-    Ok(ended?)
+    match ended {
+        // `tamis score … | head`: whoever reads has seen enough, and nothing that was asked for is missing.
+        Err(Stopped::ReaderGone) => Ok((Ending::Drained, Summary::default())),
+        ended => Ok(ended?),
+    }
 }
 
 fn writer(output: Option<PathBuf>) -> Result<Box<dyn Write + Send>, Failure> {

@@ -14,6 +14,9 @@ pub(super) enum Failure {
     /// What is on disk is damaged.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The store is laid out in another way than this program's; its marker is told.
+    #[error("the store has another layout than this program's: {0:?}")]
+    Layout(String),
     /// The store panicked, which is how it takes some kinds of damage.
     #[error("the store panicked: {0}")]
     Panicked(String),
@@ -35,7 +38,7 @@ impl Failure {
     /// Whether the store's files should be set aside before they are opened again.
     pub(super) fn condemns(&self) -> bool {
         match self {
-            Self::Damaged(_) | Self::Panicked(_) => true,
+            Self::Damaged(_) | Self::Layout(_) | Self::Panicked(_) => true,
             Self::DiskFull | Self::Refused(_) | Self::Deadline | Self::Busy | Self::Gone | Self::InUse => false,
         }
     }

@@ -7,7 +7,7 @@
 use super::failure::Failure;
 use super::stats::Counters;
 use super::worker::Backend;
-use super::{Key, layout};
+use super::{Key, layout, marker};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ const FLUSH_EVERY_MS: u64 = 1000;
 const CHECK_BYTES: u64 = 8 * 1024 * 1024;
 /// How many entries of each generation are read when it is opened.
 const SAMPLE: usize = 32;
+/// How many are counted where nobody noted how many there are.
+const COUNTED: usize = 100_000;
 
 /// The generations of one instance.
 #[derive(Debug)]
@@ -36,11 +38,13 @@ struct Generation {
     number: u64,
     path: PathBuf,
     db: sled::Db,
+    /// Entries, about: see `marker.rs`.
+    entries: u64,
 }
 
 impl Generation {
-    /// Opens the generation and reads a sample of it.
-    fn open(dir: &Path, number: u64) -> Result<Self, Failure> {
+    /// Opens the generation and reads a sample of it. `entries` is how many it is said to have.
+    fn open(dir: &Path, number: u64, entries: Option<u64>) -> Result<Self, Failure> {
         let path = dir.join(format!("gen-{number}"));
         let config =
             sled::Config::new().path(&path).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -48,21 +52,27 @@ impl Generation {
         for entry in db.iter().take(SAMPLE) {
             entry?;
         }
-        Ok(Self { number, path, db })
+        let entries = entries.unwrap_or_else(|| db.iter().take(COUNTED).filter(Result::is_ok).count() as u64);
+        Ok(Self { number, path, db, entries })
     }
 }
 
 impl Generations {
-    /// Opens what is in `dir`, or begins with generation `first`. Generations but the youngest two are removed.
+    /// Opens what is in `dir`, or begins with generation `first`. Generations but the youngest two are removed. A store whose marker is
+    /// not ours is not touched.
     pub(super) fn open(dir: &Path, first: u64, max_bytes: u64, counters: Arc<Counters>) -> Result<Self, Failure> {
         fs::create_dir_all(dir)?;
+        marker::ensure(dir)?;
+        let counted = marker::entries(dir);
+        let entries = |number: u64| counted.get(&number).copied();
         let mut numbers = numbers(dir)?;
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         for number in numbers.iter().skip(2) {
             fs::remove_dir_all(dir.join(format!("gen-{number}")))?;
         }
-        let young = Generation::open(dir, numbers.first().copied().unwrap_or(first))?;
-        let old = numbers.get(1).map(|number| Generation::open(dir, *number)).transpose()?;
+        let number = numbers.first().copied().unwrap_or(first);
+        let young = Generation::open(dir, number, entries(number))?;
+        let old = numbers.get(1).map(|number| Generation::open(dir, *number, entries(*number))).transpose()?;
         let mut generations =
             Self { dir: dir.to_owned(), half_bytes: max_bytes / 2, young, old, put_bytes: 0, counters };
         generations.keep_within_bounds()?;
@@ -82,6 +92,7 @@ impl Generations {
         let old_bytes = self.old.as_ref().map_or(Ok(0), |old| bytes_below(&old.path))?;
         self.counters.disk_bytes(young_bytes + old_bytes);
         if young_bytes < self.half_bytes {
+            self.note_entries();
             return Ok(());
         }
         // The oldest goes first, so that the disk never holds three.
@@ -90,9 +101,26 @@ impl Generations {
             fs::remove_dir_all(path)?;
             self.counters.generation_dropped();
         }
-        let next = Generation::open(&self.dir, self.young.number.saturating_add(1))?;
+        let next = Generation::open(&self.dir, self.young.number.saturating_add(1), Some(0))?;
         self.old = Some(std::mem::replace(&mut self.young, next));
+        self.note_entries();
         tracing::debug!(generation = self.young.number, "cache began a new generation");
+        Ok(())
+    }
+
+    fn note_entries(&self) {
+        let generations = std::iter::once(&self.young).chain(&self.old);
+        let entries: Vec<(u64, u64)> = generations.map(|of| (of.number, of.entries)).collect();
+        marker::note_entries(&self.dir, &entries);
+    }
+
+    /// Puts bytes as they lie on disk into the younger generation.
+    fn insert(&mut self, key: &Key, stored: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let stored = stored.as_ref();
+        self.put_bytes += (key.0.len() + stored.len()) as u64;
+        if self.young.db.insert(key.0, stored)?.is_none() {
+            self.young.entries += 1;
+        }
         Ok(())
     }
 }
@@ -112,16 +140,13 @@ impl Backend for Generations {
             return Ok(None);
         };
         if promote {
-            self.put_bytes += (key.0.len() + stored.len()) as u64;
-            self.young.db.insert(key.0, stored)?;
+            self.insert(key, stored)?;
         }
         Ok(Some(value))
     }
 
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<(), Failure> {
-        let stored = layout::wrap(key, value);
-        self.put_bytes += (key.0.len() + stored.len()) as u64;
-        self.young.db.insert(key.0, stored)?;
+        self.insert(key, layout::wrap(key, value))?;
         if self.put_bytes >= (self.half_bytes / 32).min(CHECK_BYTES) {
             self.keep_within_bounds()?;
         }
@@ -133,12 +158,13 @@ impl Backend for Generations {
         if let Some(old) = &self.old {
             old.db.flush()?;
         }
+        self.note_entries();
         Ok(())
     }
 }
 
 /// The numbers of the generations in `dir`; none if it does not exist.
-fn numbers(dir: &Path) -> Result<Vec<u64>, Failure> {
+pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, Failure> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -155,7 +181,7 @@ fn numbers(dir: &Path) -> Result<Vec<u64>, Failure> {
 }
 
 /// Bytes of all files below `dir`; files that vanish meanwhile count nothing.
-fn bytes_below(dir: &Path) -> Result<u64, Failure> {
+pub(super) fn bytes_below(dir: &Path) -> Result<u64, Failure> {
     let mut bytes = 0;
     let mut waiting = vec![dir.to_owned()];
     while let Some(dir) = waiting.pop() {

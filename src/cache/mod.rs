@@ -9,7 +9,9 @@
 mod breaker;
 mod failure;
 mod generations;
+pub mod inventory;
 mod layout;
+mod marker;
 mod opening;
 mod settings;
 mod slot;
@@ -17,6 +19,7 @@ mod stats;
 mod store;
 mod worker;
 
+pub use marker::Layout;
 pub use settings::{Error as SettingsError, MIN_BYTES, Settings};
 pub use slot::{Error as SlotError, Slot};
 pub use stats::Stats;

@@ -43,7 +43,7 @@ pub(super) fn open(settings: &Settings, instance: &str, limits: Limits) -> Resul
         instance: instance.to_owned(),
         first: 1,
         max_bytes: settings.max_bytes.max(limits.min_bytes),
-        _lock: Arc::new(lock(&settings.path.join(format!("{instance}.store.lock")))?),
+        _lock: Arc::new(lock(&lock_path(&settings.path, instance))?),
         counters: Arc::clone(&counters),
     };
     let worker = match Worker::start(place.clone(), limits.deadlines.open) {
@@ -121,6 +121,11 @@ impl Opener for Directory {
             opened => opened,
         }
     }
+}
+
+/// The file whose lock the process holds that has the instance's store open.
+pub(super) fn lock_path(parent: &Path, instance: &str) -> PathBuf {
+    parent.join(format!("{instance}.store.lock"))
 }
 
 fn lock(path: &Path) -> Result<File, Failure> {

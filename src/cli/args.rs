@@ -41,7 +41,7 @@ Data goes to standard output, everything else to standard error.";
 
 /// Score a stream of documents with a masked language model and route each by its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "tamis", version, after_help = AFTER_HELP, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "tamis", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -80,8 +80,31 @@ pub enum Command {
     /// Lines keep the order of the input. A document that can't be decoded is an output line too, and the exit code stays 0. The
     /// pipeline's source, sink, routes, delivery and admin tables are ignored and may be absent.
     Score(Score),
+    /// Look at the score cache, or clear it
+    Cache(Cache),
     /// Show the whole road on this machine, with a broker inside the process and nothing to set up
     Demo(Demo),
+    /// Print a shell's completions; the shell's own documentation says where they go
+    #[command(hide = true)]
+    Completions(Completions),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(Man),
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Man {
+    /// Where the pages go; created if absent
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `run`.
@@ -126,6 +149,50 @@ impl Score {
 
 fn not_dash(path: &PathBuf) -> Option<&PathBuf> {
     (path.as_os_str() != "-").then_some(path)
+}
+
+/// Arguments of `cache`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Cache {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum CacheCommand {
+    /// Show each instance's store: whether it is in use, its layout, generations, entries (about) and bytes, and what was set aside
+    ///
+    /// Reads only, and opens no store: it is safe beside running workers.
+    Stats(CacheStats),
+    /// Remove the stores of instances that are not in use, and what was set aside
+    ///
+    /// Scores are made again where they are needed; nothing else is lost. An instance that is in use is named and left, and the exit
+    /// code is then 69.
+    Clear(CacheClear),
+}
+
+/// Arguments of `cache stats`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CacheStats {
+    /// The pipeline file (TOML), for its cache.path
+    pub pipeline: PathBuf,
+}
+
+/// Arguments of `cache clear`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CacheClear {
+    /// The pipeline file (TOML), for its cache.path
+    pub pipeline: PathBuf,
+
+    /// Only this instance
+    #[arg(long, value_name = "N")]
+    pub instance: Option<u32>,
+
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `demo`.
@@ -271,6 +338,9 @@ mod tests {
             ("tamis run p.toml --log-format xml", "text, json"),
             ("tamis demo --port 70000", "70000"),
             ("tamis run p.toml --summary", "--summary"),
+            ("tamis cache", "Usage"),
+            ("tamis cache stats", "<PIPELINE>"),
+            ("tamis cache clear p.toml --instance x", "--instance"),
         ];
         for (line, part) in cases {
             let (exit, message) = refused(line);
@@ -281,9 +351,17 @@ mod tests {
 
     #[test]
     fn help_and_version_are_success() {
-        for line in
-            ["tamis --help", "tamis -h", "tamis --version", "tamis run --help", "tamis score -h", "tamis demo --help"]
-        {
+        for line in [
+            "tamis --help",
+            "tamis -h",
+            "tamis --version",
+            "tamis run --help",
+            "tamis score -h",
+            "tamis demo --help",
+            "tamis help",
+            "tamis help run",
+            "tamis help cache stats",
+        ] {
             assert_eq!(refused(line).0, Exit::Done, "{line}");
         }
         assert!(refused("tamis --version").1.contains(env!("CARGO_PKG_VERSION")));
@@ -308,6 +386,6 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "score", "demo"]);
+        assert_eq!(names, ["run", "score", "cache", "demo", "completions", "man"]);
     }
 }

@@ -111,12 +111,13 @@ fn settings(args: &Demo, overrides: &[Override], broker: &Embedded, folder: &Pat
     Ok(settings)
 }
 
-/// The bundled model: below the current directory, else beside the binary, else where it was built.
+/// The bundled model: below the current directory, else beside the binary or where it was installed, else where it was built.
 fn model() -> PathBuf {
     let relative = Path::new("models/tamis-en");
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| exe.ancestors().skip(1).map(|dir| dir.join(relative)).find(|path| path.is_dir()));
+    let beside = std::env::current_exe().ok().and_then(|exe| {
+        let near = |dir: &Path| [dir.join(relative), dir.join("share/tamis").join(relative)];
+        exe.ancestors().skip(1).flat_map(near).find(|path| path.is_dir())
+    });
     if relative.is_dir() {
         return relative.to_owned();
     }

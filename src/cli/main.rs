@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, Override, Run};
 use super::exit::Exit;
-use super::{demo, progress, score};
+use super::{cache, demo, generated, progress, score};
 use crate::app::{self, Failure, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -20,7 +20,8 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    let default = matches!(cli.command, Command::Demo(_) | Command::Score(_)).then_some("warn,rdkafka=off");
+    let default =
+        matches!(cli.command, Command::Cache(_) | Command::Demo(_) | Command::Score(_)).then_some("warn,rdkafka=off");
     let filter = cli.log.as_deref().or(default.filter(|_| !log_variable_is_set()));
     if let Err(error) = telemetry::init_logging(cli.log_format.into(), filter) {
         return complain(&Failure::new(Exit::Usage, error));
@@ -28,6 +29,9 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
     let done = match cli.command {
         Command::Run(args) => run(&args, &cli.overrides),
         Command::Score(args) => score::score(&args, &cli.overrides),
+        Command::Cache(args) => cache::cache(&args, &cli.overrides),
+        Command::Completions(args) => generated::completions(&args),
+        Command::Man(args) => generated::man(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
     };
     match done {
@@ -38,6 +42,16 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
 
 fn log_variable_is_set() -> bool {
     std::env::var_os("TAMIS_LOG").is_some() || std::env::var_os("RUST_LOG").is_some()
+}
+
+/// Data for standard output. A reader that goes away has seen enough.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Unavailable, format!("standard output: {error}; check where it goes")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn complain(failure: &Failure) -> Exit {

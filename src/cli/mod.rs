@@ -6,14 +6,18 @@
 //! Must not know: how a command does its work.
 
 mod args;
+mod cache;
 mod demo;
 mod exit;
+mod generated;
 mod labels;
 mod main;
 mod progress;
 mod report;
 mod score;
 
-pub use args::{Cli, Command, Demo, LogFormat, Override, Run, Score};
+pub use args::{
+    Cache, CacheClear, CacheCommand, CacheStats, Cli, Command, Completions, Demo, LogFormat, Man, Override, Run, Score,
+};
 pub use exit::Exit;
 pub use main::main;

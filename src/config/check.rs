@@ -190,13 +190,24 @@ fn routes(settings: &Settings, problems: &mut Problems) {
         return;
     }
     let routes = &settings.routes;
-    let review = routes.review.as_deref();
-    let all = [
-        ("routes.pass", Some(routes.pass.as_str())),
-        ("routes.fail", Some(routes.fail.as_str())),
-        ("routes.review", review),
-        ("routes.dead_letter", Some(routes.dead_letter.as_str())),
+    let annotates = routes.annotate.is_some();
+    let by_verdict = [
+        ("routes.pass", Some(&routes.pass)),
+        ("routes.fail", Some(&routes.fail)),
+        ("routes.review", routes.review.as_ref()),
     ];
+    let documents = if annotates {
+        for (key, topic) in by_verdict {
+            if topic.is_some_and(|topic| !topic.is_empty()) {
+                problems.add(key, Wrong::BesideAnnotate);
+            }
+        }
+        vec![("routes.annotate", routes.annotate.as_ref())]
+    } else {
+        by_verdict.to_vec()
+    };
+    let dead_letter = Some(&routes.dead_letter).filter(|topic| !(annotates && topic.is_empty()));
+    let all = documents.iter().copied().chain([("routes.dead_letter", dead_letter)]);
     // A producer of another cluster may use the source's names.
     let same_cluster = settings.source.kafka.as_ref().filter(|_| settings.fits_a_transaction());
     for (key, topic) in all {
@@ -208,13 +219,13 @@ fn routes(settings: &Settings, problems: &mut Problems) {
                 problems.add(key, Wrong::Stem { stem: topic.to_owned() });
             }
         } else if !is_topic(topic) {
-            problems.add(key, Wrong::Topic { topic: topic.to_owned() });
-        } else if same_cluster.is_some_and(|source| source.topics.iter().any(|read| read == topic)) {
-            problems.add(key, Wrong::RouteIsSource { topic: topic.to_owned() });
+            problems.add(key, Wrong::Topic { topic: topic.clone() });
+        } else if same_cluster.is_some_and(|source| source.topics.contains(topic)) {
+            problems.add(key, Wrong::RouteIsSource { topic: topic.clone() });
         }
     }
-    for (route, topic) in all.into_iter().take(3) {
-        if topic == Some(routes.dead_letter.as_str()) && !routes.dead_letter.is_empty() {
+    for (route, topic) in documents {
+        if topic == Some(&routes.dead_letter) && !routes.dead_letter.is_empty() {
             let topic = routes.dead_letter.clone();
             problems.add("routes.dead_letter", Wrong::DeadLetterIsRoute { topic, route });
         }

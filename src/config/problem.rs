@@ -84,6 +84,9 @@ pub enum Wrong {
         /// The topic.
         topic: String,
     },
+    /// A topic for one verdict beside the topic for all of them.
+    #[error("routes.annotate takes every document, whatever its verdict; leave this out, or leave out routes.annotate")]
+    BesideAnnotate,
     /// Dead letters would mix with documents.
     #[error("{topic:?} also takes documents ({route}); give dead letters a topic of their own")]
     DeadLetterIsRoute {

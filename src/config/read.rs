@@ -251,10 +251,17 @@ impl<'de> SeqAccess<'de> for Elements {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
         let Some(value) = self.values.pop_front() else { return Ok(None) };
-        let index = self.next;
+        let place = name_of(&value).unwrap_or_else(|| self.next.to_string());
         self.next += 1;
-        read_under(seed, value, &index.to_string()).map(Some)
+        read_under(seed, value, &place).map(Some)
     }
+}
+
+/// What a rule calls itself, which tells it apart better than its place in the file, and is how `--set` calls it too.
+fn name_of(value: &Value) -> Option<String> {
+    let ValueKind::Table(table) = &value.kind else { return None };
+    let ValueKind::String(name) = &table.get("name")?.kind else { return None };
+    (!name.is_empty()).then(|| name.clone())
 }
 
 struct Entries {

@@ -69,7 +69,7 @@ impl From<Decision> for Route {
 /// Whether the numbers that a verdict rests on exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Every signal that a rule asked for was measured.
+    /// Every signal that a rule asked for was measured, but for those that were skipped.
     Scored,
     /// At least one rule's signal could not be measured (an empty document, for one).
     Unscorable,

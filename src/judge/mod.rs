@@ -15,16 +15,18 @@ pub use error::{Error, Problem, Wrong};
 pub use near::nearest;
 pub use settings::{Evaluate, Missing, Override, RuleSettings, Settings};
 
-use crate::corpus::{Bound, Decision, Document, Reason, Signals, Status, Verdict};
+use crate::corpus::{Decision, Document, Reason, Signals, Status, Verdict};
 use crate::telemetry::metrics;
 use rule::Rule;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A set of rules, checked. Cheap to share; judging takes `&self` and no lock.
 #[derive(Debug, Clone)]
 pub struct Judge {
     rules: Vec<Rule>,
     policy: String,
+    evaluate: Evaluate,
 }
 
 impl Judge {
@@ -35,9 +37,36 @@ impl Judge {
     pub fn new(rules: &[RuleSettings], known_signals: &BTreeSet<String>) -> Result<Self, Error> {
         let problems = settings::problems(rules, known_signals);
         if problems.is_empty() {
-            Ok(Self { rules: rules.iter().map(Rule::new).collect(), policy: settings::policy(rules) })
+            let policy = settings::policy(rules);
+            Ok(Self { rules: rules.iter().map(Rule::new).collect(), policy, evaluate: Evaluate::default() })
         } else {
             Err(Error { problems })
+        }
+    }
+
+    /// The same judge, going as far as `evaluate` says once a verdict is certain.
+    #[must_use]
+    pub fn evaluating(self, evaluate: Evaluate) -> Self {
+        Self { evaluate, ..self }
+    }
+
+    /// Whether the signals `asked` are worth measuring, given what `signals` say so far. `unmeasured` are all names that nothing is known
+    /// of: `asked`, what comes after them, and what was skipped before.
+    ///
+    /// With `until-decided`: whether any rule that looks at one of them could make the verdict worse than the other rules have made it
+    /// already, with the document's own thresholds and with what a missing number would mean. The worst rule wins, so a rule that can't
+    /// make it worse changes nothing. A signal that no rule looks at is never worth measuring then.
+    #[must_use]
+    pub fn needs(&self, document: &Document, signals: &Signals, asked: &[Arc<str>], unmeasured: &[Arc<str>]) -> bool {
+        match self.evaluate {
+            Evaluate::All => true,
+            Evaluate::UntilDecided => {
+                let known = self.rules.iter().filter(|rule| !unmeasured.contains(&rule.signal));
+                let certain = known.filter_map(|rule| rule.look(document, signals).1).map(|(_, decision)| decision);
+                let open = self.rules.iter().filter(|rule| asked.contains(&rule.signal));
+                let possible = open.map(|rule| rule.worst(document));
+                possible.max() > Some(certain.max().unwrap_or(Decision::Pass))
+            }
         }
     }
 
@@ -48,18 +77,22 @@ impl Judge {
     /// the status is then `unscorable`.
     #[must_use]
     pub fn judge(&self, document: &Document, signals: &Signals) -> Verdict {
-        let mut verdict =
-            Verdict { decision: Decision::Pass, status: Status::Scored, reasons: Vec::new(), skipped: Vec::new() };
+        self.judge_without(document, signals, Vec::new())
+    }
+
+    /// [`Judge::judge`] where `skipped` signals were not measured: their rules are not evaluated, so they are neither missing nor a reason.
+    /// The decision is the same as with them if [`Judge::needs`] said so of each.
+    #[must_use]
+    pub fn judge_without(&self, document: &Document, signals: &Signals, skipped: Vec<Arc<str>>) -> Verdict {
+        let mut verdict = Verdict { decision: Decision::Pass, status: Status::Scored, reasons: Vec::new(), skipped };
         for rule in &self.rules {
-            // `Signals` holds finite numbers only; the filter keeps the promise where a caller might not.
-            let value = signals.get(&rule.signal).and_then(|value| value.as_number()).filter(|value| value.is_finite());
-            let crossed = match value {
-                Some(value) => rule.thresholds(document).crossed(value),
-                None => {
-                    verdict.status = Status::Unscorable;
-                    Some((Bound::Missing, rule.missing)).filter(|(_, decision)| *decision != Decision::Pass)
-                }
-            };
+            if verdict.skipped.contains(&rule.signal) {
+                continue;
+            }
+            let (value, crossed) = rule.look(document, signals);
+            if value.is_none() {
+                verdict.status = Status::Unscorable;
+            }
             let Some((bound, decision)) = crossed else { continue };
             metrics::rule_fired(&rule.name, decision.as_str());
             verdict.decision = verdict.decision.max(decision);
@@ -75,7 +108,7 @@ impl Judge {
     }
 
     /// The identity of these rules: 16 hexadecimal digits, equal exactly when names, signals, thresholds, overrides, `missing` and the rules' order
-    /// are equal, however the file is laid out.
+    /// are equal, however the file is laid out. How far rules are evaluated is no part of it: that changes what is measured, never a verdict.
     #[must_use]
     pub fn policy(&self) -> &str {
         &self.policy

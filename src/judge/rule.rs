@@ -1,7 +1,7 @@
 //! Owns one rule at work: its thresholds after overrides, and which of them a number crosses.
 
 use super::settings::{Missing, Override, RuleSettings};
-use crate::corpus::{Bound, Decision, Document};
+use crate::corpus::{Bound, Decision, Document, Signals};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,17 @@ impl Thresholds {
             max: over.max.or(self.max),
             review_below: over.review_below.or(self.review_below),
             review_above: over.review_above.or(self.review_above),
+        }
+    }
+
+    /// The worst that these thresholds can decide about any number.
+    fn worst(&self) -> Decision {
+        if self.min.or(self.max).is_some() {
+            Decision::Fail
+        } else if self.review_below.or(self.review_above).is_some() {
+            Decision::Review
+        } else {
+            Decision::Pass
         }
     }
 
@@ -73,6 +84,22 @@ impl Rule {
             by_language: settings.by_language.clone(),
             by_source: settings.by_source.clone(),
         }
+    }
+
+    /// The number that the rule looks at, and what it crosses; a missing number crosses [`Bound::Missing`] unless the rule passes it.
+    pub(super) fn look(&self, document: &Document, signals: &Signals) -> (Option<f64>, Option<(Bound, Decision)>) {
+        // `Signals` holds finite numbers only; the filter keeps the promise where a caller might not.
+        let value = signals.get(&self.signal).and_then(|value| value.as_number()).filter(|value| value.is_finite());
+        let crossed = match value {
+            Some(value) => self.thresholds(document).crossed(value),
+            None => Some((Bound::Missing, self.missing)).filter(|(_, decision)| *decision != Decision::Pass),
+        };
+        (value, crossed)
+    }
+
+    /// The worst that this rule could decide about `document`, whatever its signal turns out to be, or if it turns out to be missing.
+    pub(super) fn worst(&self, document: &Document) -> Decision {
+        self.thresholds(document).worst().max(self.missing)
     }
 
     /// The thresholds for `document`: the base, then its language's keys, then its source's keys on top.

@@ -14,13 +14,15 @@ pub struct Settings {
     pub evaluate: Evaluate,
 }
 
-/// Which rules are evaluated. More will come; an unknown value is refused when the file is read.
+/// Which rules are evaluated. The verdict is the same with each; reasons, signals and the status may be fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evaluate {
     /// Every rule, so that every reason is known.
     #[default]
     All,
+    /// Those that can still change the verdict, cheap signals first: model signals that can't are skipped, and listed as skipped.
+    UntilDecided,
 }
 
 /// What a document gets whose signal could not be measured.

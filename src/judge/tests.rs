@@ -1,6 +1,7 @@
 //! Verdicts by table, and what no set of rules may do.
 
 use super::*;
+use crate::corpus::Bound;
 use proptest::prelude::*;
 
 fn rule(name: &str, change: impl FnOnce(&mut RuleSettings)) -> RuleSettings {
@@ -207,6 +208,135 @@ fn the_policy_does_not_change_between_builds() {
     // Headers and dashboards compare it across releases; a change here is a CHANGELOG line.
     let fixed = rule("fluent", |r| (r.max, r.review_above) = (Some(4.2), Some(3.9)));
     assert_eq!(Judge::new(&[fixed], &known()).unwrap().policy(), "906a69e63e1abb1d");
+}
+
+/// What a journey does: asks for one group of signals after the other, and measures those that are needed.
+fn until_decided(judge: &Judge, document: &Document, cheap: &Signals, dear: &[(Vec<Arc<str>>, Signals)]) -> Verdict {
+    let mut signals = cheap.clone();
+    let mut unmeasured: Vec<Arc<str>> = dear.iter().flat_map(|(names, _)| names.clone()).collect();
+    let mut skipped = Vec::new();
+    for (names, measured) in dear {
+        if judge.needs(document, &signals, names, &unmeasured) {
+            signals.extend(measured.clone());
+            unmeasured.retain(|name| !names.contains(name));
+        } else {
+            skipped.extend(names.iter().cloned());
+        }
+    }
+    judge.judge_without(document, &signals, skipped)
+}
+
+#[test]
+fn what_can_not_make_a_verdict_worse_is_not_needed() {
+    let cheap = |change: fn(&mut RuleSettings)| {
+        rule("cheap", |r| {
+            r.signal = "s.y".into();
+            change(r);
+        })
+    };
+    let dear = |change: fn(&mut RuleSettings)| rule("dear", change);
+    let asked = [Arc::from("s.x")];
+    let mut signals = Signals::new();
+    signals.number("s.y", 5.0);
+    let needs = |rules: &[RuleSettings], signals: &Signals| {
+        let judge = Judge::new(rules, &known()).unwrap().evaluating(Evaluate::UntilDecided);
+        judge.needs(&document(None, None), signals, &asked, &asked)
+    };
+    let max = |r: &mut RuleSettings| r.max = Some(1.0);
+    let far = |r: &mut RuleSettings| r.max = Some(9.0);
+    let eye = |r: &mut RuleSettings| r.review_above = Some(1.0);
+    let eye_only = |r: &mut RuleSettings| (r.review_above, r.missing) = (Some(1.0), Missing::Review);
+    assert!(!needs(&[cheap(max), dear(max)], &signals), "a fail is the worst there is");
+    assert!(needs(&[cheap(far), dear(max)], &signals));
+    assert!(needs(&[cheap(eye), dear(max)], &signals), "review may yet become fail");
+    assert!(needs(&[cheap(eye), dear(eye)], &signals), "a missing number would fail");
+    assert!(!needs(&[cheap(eye), dear(eye_only)], &signals), "it can't get worse than review");
+    assert!(needs(&[cheap(far), dear(eye_only)], &signals));
+    assert!(!needs(&[cheap(far)], &signals), "no rule asks");
+    assert!(!needs(&[cheap(far), dear(max)], &Signals::new()), "what is missing for good decides, too");
+    let all = Judge::new(&[cheap(max)], &known()).unwrap();
+    assert!(all.needs(&document(None, None), &signals, &asked, &asked), "all is all");
+}
+
+#[test]
+fn a_skipped_signal_is_neither_missing_nor_a_reason() {
+    let rules = [rule("cheap", |r| (r.signal, r.max) = ("s.y".into(), Some(1.0))), rule("dear", |r| r.max = Some(1.0))];
+    let judge = Judge::new(&rules, &known()).unwrap().evaluating(Evaluate::UntilDecided);
+    let mut signals = Signals::new();
+    signals.number("s.y", 5.0);
+    let verdict = judge.judge_without(&document(None, None), &signals, vec!["s.x".into()]);
+    assert_eq!((verdict.decision, verdict.status), (Decision::Fail, Status::Scored));
+    assert_eq!(verdict.reasons.iter().map(|reason| &*reason.rule).collect::<Vec<_>>(), ["cheap"]);
+    assert_eq!(verdict.skipped, ["s.x".into()]);
+    assert_eq!(judge.policy(), Judge::new(&rules, &known()).unwrap().policy(), "the policy is the rules");
+}
+
+/// Rules over the signals of one cheap and three dear groups, with every kind of threshold, override and `missing`.
+fn any_rules() -> impl Strategy<Value = Vec<RuleSettings>> {
+    let threshold = || prop::option::of(-3..4_i8).prop_map(|value| value.map(f64::from));
+    let over = (threshold(), threshold());
+    let missing = prop::sample::select(vec![Missing::Fail, Missing::Review, Missing::Pass]);
+    let one = (0..8_usize, threshold(), threshold(), threshold(), threshold(), prop::option::of(over), missing);
+    prop::collection::vec(one, 0..7).prop_map(|rules| {
+        let mut made = Vec::new();
+        for (at, (signal, a, b, c, d, over, missing)) in rules.into_iter().enumerate() {
+            // Sorted, so that they are in an order that is allowed; a rule without any is left out.
+            let mut values: Vec<f64> = [a, b, c, d].into_iter().flatten().collect();
+            values.sort_by(f64::total_cmp);
+            let mut values = values.into_iter();
+            let mut next = |wanted: Option<f64>| wanted.and_then(|_| values.next());
+            let settings = rule(&format!("r{at}"), |r| {
+                (r.min, r.review_below, r.review_above, r.max) = (next(a), next(b), next(c), next(d));
+                (r.signal, r.missing) = (format!("g{}.s{}", signal / 2, signal % 2), missing);
+                if let Some((min, max)) = over {
+                    r.by_language.insert("de".to_owned(), Override { min, ..Override::default() });
+                    r.by_source.insert("web".to_owned(), Override { max, ..Override::default() });
+                }
+            });
+            let names: BTreeSet<String> = [settings.signal.clone()].into();
+            if Judge::new(std::slice::from_ref(&settings), &names).is_ok() {
+                made.push(settings);
+            }
+        }
+        made
+    })
+}
+
+/// Two signals for each of four groups; some are absent.
+fn any_signals() -> impl Strategy<Value = Vec<Signals>> {
+    let value = prop::option::weighted(0.8, -4..5_i8);
+    prop::collection::vec((value.clone(), value), 4..5).prop_map(|groups| {
+        let measured = |(group, (first, second)): (usize, (Option<i8>, Option<i8>))| {
+            let mut signals = Signals::new();
+            for (at, value) in [first, second].into_iter().enumerate().filter_map(|(at, value)| Some((at, value?))) {
+                signals.number(format!("g{group}.s{at}"), f64::from(value));
+            }
+            signals
+        };
+        groups.into_iter().enumerate().map(measured).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn deciding_early_never_changes_a_verdict(
+        rules in any_rules(), groups in any_signals(), language in prop::option::of("de|fr"), source in prop::option::of("web"),
+    ) {
+        let names = |group: usize| -> Vec<Arc<str>> { (0..2).map(|at| format!("g{group}.s{at}").into()).collect() };
+        let known: BTreeSet<String> = (0..4).flat_map(names).map(|name| name.to_string()).collect();
+        let judge = Judge::new(&rules, &known).unwrap().evaluating(Evaluate::UntilDecided);
+        let document = document(language.as_deref(), source.as_deref());
+        let mut all = Signals::new();
+        groups.iter().for_each(|group| all.extend(group.clone()));
+        let dear: Vec<_> = (1..4).map(|group| (names(group), groups[group].clone())).collect();
+        let (whole, early) = (judge.judge(&document, &all), until_decided(&judge, &document, &groups[0], &dear));
+        prop_assert_eq!(early.decision, whole.decision);
+        // What was told early is part of the whole, and what is left out was skipped.
+        prop_assert!(early.reasons.iter().all(|reason| whole.reasons.contains(reason)));
+        prop_assert!(whole.reasons.iter().all(|reason| early.reasons.contains(reason) || early.skipped.contains(&reason.signal)));
+        prop_assert_eq!(early.reasons.is_empty(), early.decision == Decision::Pass);
+    }
 }
 
 proptest! {

@@ -70,6 +70,9 @@ pub enum Stopped {
     /// Something of the input can't be read; what could be read was delivered.
     #[error("{0}")]
     Input(String),
+    /// Whoever read the output has gone.
+    #[error("the reader of the output went away")]
+    ReaderGone,
     /// A fault that means a bug or a dead engine.
     #[error("{0}")]
     Fault(Fault),
@@ -329,6 +332,10 @@ impl Flow {
             Err(Failure::Stop(reason)) => {
                 metrics::commit_aborted(false);
                 return Err(Stopped::Unavailable(reason));
+            }
+            Err(Failure::ReaderGone) => {
+                metrics::commit_aborted(false);
+                return Err(Stopped::ReaderGone);
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::judge::Judge;
 use crate::scorer::Scorer;
 use crate::signals::TextSignals;
 use crate::telemetry::metrics;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What every journey shares.
@@ -18,7 +19,7 @@ pub struct Road {
     pub decoder: Decoder,
     /// Cheap signals, computed first.
     pub text: Vec<TextSignals>,
-    /// Model signals.
+    /// Model signals, the cheapest first: those that can't change a verdict any more may be skipped.
     pub scorers: Vec<Scorer>,
     /// Signals to verdicts.
     pub judge: Judge,
@@ -66,10 +67,19 @@ impl Road {
         for text in &self.text {
             text.measure(document, &mut signals);
         }
+        let mut unmeasured: Vec<Arc<str>> = self.scorers.iter().flat_map(Scorer::signal_names).collect();
+        let mut skipped = Vec::new();
         for scorer in &self.scorers {
-            signals.extend(scorer.score(document).await?);
+            let names = scorer.signal_names();
+            if self.judge.needs(document, &signals, &names, &unmeasured) {
+                signals.extend(scorer.score(document).await?);
+                unmeasured.retain(|name| !names.contains(name));
+            } else {
+                metrics::score_skipped();
+                skipped.extend(names);
+            }
         }
-        let verdict = self.judge.judge(document, &signals);
+        let verdict = self.judge.judge_without(document, &signals, skipped);
         Ok((signals, verdict))
     }
 }

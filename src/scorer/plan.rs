@@ -72,6 +72,17 @@ impl Plan {
         }
     }
 
+    /// Passes over a window of `tokens` tokens, at most.
+    pub(super) fn passes_at_most(self, tokens: usize) -> usize {
+        match self {
+            Self::Unmasked => tokens.min(1),
+            Self::Strided { stride } => stride.min(tokens),
+            Self::Nelbo { draws, .. } => draws,
+            Self::Sampled { tokens: drawn, .. } => drawn.min(tokens),
+            Self::Single | Self::WordL2r(_) | Self::WholeWord(_) => tokens,
+        }
+    }
+
     /// The plan and all its parameters: part of the identity.
     pub(super) fn describe(self) -> String {
         let words = |words| match words {

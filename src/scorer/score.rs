@@ -124,6 +124,12 @@ impl Scorer {
         &self.identity
     }
 
+    /// Forward passes for a full window, at most: what a score costs, whatever the model.
+    #[must_use]
+    pub fn passes_a_window(&self) -> usize {
+        self.recipe.plan.passes_at_most(self.recipe.window_tokens)
+    }
+
     /// Scores a document. Windows come from the cache where it has them; the others go to the engine, at most eight at once,
     /// and into the cache as they finish. Cancel-safe: dropping the future takes waiting rows back.
     ///

@@ -12,37 +12,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// File names by route.
-struct Names {
-    pass: String,
-    review: String,
-    fail: String,
-    dead_letter: String,
-}
+/// File names by route, in the order of [`Route::ALL`].
+struct Names([String; Route::ALL.len()]);
 
 impl Names {
     fn new(settings: &OutputSettings, routes: &RouteSettings) -> Self {
-        let name = |stem: &str| settings.file_name(stem);
-        Self {
-            pass: name(&routes.pass),
-            review: name(routes.review.as_deref().unwrap_or(&routes.fail)),
-            fail: name(&routes.fail),
-            dead_letter: name(&routes.dead_letter),
-        }
+        Self(Route::ALL.map(|route| settings.file_name(routes.place(route))))
     }
 
     fn all(&self) -> BTreeSet<&String> {
-        BTreeSet::from([&self.pass, &self.review, &self.fail, &self.dead_letter])
+        self.0.iter().collect()
     }
 
     /// Where a judged record goes; a deletion goes to several.
     fn of(&self, judged: &Judged) -> BTreeSet<&String> {
-        let name = |route| match route {
-            Route::Pass => &self.pass,
-            Route::Review => &self.review,
-            Route::Fail => &self.fail,
-            Route::DeadLetter => &self.dead_letter,
-        };
+        let name = |route: Route| &self.0[route as usize];
         match judged {
             Judged::Document { verdict, .. } => BTreeSet::from([name(Route::from(verdict.decision))]),
             Judged::Tombstone { .. } => [Route::Pass, Route::Review, Route::Fail].map(name).into(),

@@ -11,18 +11,11 @@ use std::sync::Arc;
 const SUSPECTS: usize = 256;
 const ISOLATION_ROUNDS: usize = 40;
 
-/// Topics by route.
-struct Topics {
-    pass: Arc<str>,
-    review: Option<Arc<str>>,
-    fail: Arc<str>,
-    dead_letter: Arc<str>,
-}
-
 /// Writes verdicts to Kafka topics.
 pub struct KafkaSink {
     producer: Producer,
-    topics: Topics,
+    /// The topic of each route, in the order of [`Route::ALL`].
+    topics: [Arc<str>; Route::ALL.len()],
     imprint: Imprint,
     bookmark: Bookmark,
 }
@@ -31,12 +24,7 @@ impl KafkaSink {
     /// The topics that `routes` names, each once: what the producer must be able to see.
     #[must_use]
     pub fn topics(routes: &RouteSettings) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> =
-            [Some(&routes.pass), Some(&routes.fail), routes.review.as_ref(), Some(&routes.dead_letter)]
-                .into_iter()
-                .flatten()
-                .map(|name| Arc::from(name.as_str()))
-                .collect();
+        let mut names = Route::ALL.map(|route| Arc::from(routes.place(route))).to_vec();
         names.sort();
         names.dedup();
         names
@@ -45,12 +33,7 @@ impl KafkaSink {
     /// A sink over an open producer. `bookmark` keeps the positions that the producer can't: those of a source that is not Kafka.
     #[must_use]
     pub fn new(producer: Producer, routes: &RouteSettings, imprint: Imprint, bookmark: Bookmark) -> Self {
-        let topics = Topics {
-            pass: Arc::from(routes.pass.as_str()),
-            review: routes.review.as_deref().map(Arc::from),
-            fail: Arc::from(routes.fail.as_str()),
-            dead_letter: Arc::from(routes.dead_letter.as_str()),
-        };
+        let topics = Route::ALL.map(|route| Arc::from(routes.place(route)));
         Self { producer, topics, imprint, bookmark }
     }
 
@@ -103,11 +86,12 @@ impl KafkaSink {
     }
 
     fn topic(&self, route: Route) -> &Arc<str> {
+        let [pass, review, fail, dead_letter] = &self.topics;
         match route {
-            Route::Pass => &self.topics.pass,
-            Route::Review => self.topics.review.as_ref().unwrap_or(&self.topics.fail),
-            Route::Fail => &self.topics.fail,
-            Route::DeadLetter => &self.topics.dead_letter,
+            Route::Pass => pass,
+            Route::Review => review,
+            Route::Fail => fail,
+            Route::DeadLetter => dead_letter,
         }
     }
 
@@ -118,6 +102,9 @@ impl KafkaSink {
                 let mut headers = self.headers(record, route.as_str());
                 headers.push(header("tamis-reasons", json!(verdict.reasons).to_string()));
                 headers.push(header("tamis-signals", json!(signals).to_string()));
+                if !verdict.skipped.is_empty() {
+                    headers.push(header("tamis-skipped", json!(verdict.skipped).to_string()));
+                }
                 vec![output(self.topic(route), record, headers)]
             }
             Judged::Tombstone { record } => {

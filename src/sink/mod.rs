@@ -16,7 +16,7 @@ pub use files::FilesSink;
 pub use kafka::KafkaSink;
 pub use report::Report;
 
-use crate::corpus::{Fault, Judged, Parcel, Position};
+use crate::corpus::{Fault, Judged, Parcel, Position, Route};
 use serde::{Deserialize, Serialize};
 
 /// `[sink]`: at most one of its tables; none means Kafka where the source is Kafka.
@@ -46,8 +46,25 @@ pub struct RouteSettings {
     pub fail: String,
     /// Topic for documents to look at; without it they go to `fail`.
     pub review: Option<String>,
-    /// Topic for records that could not be judged.
+    /// Topic for records that could not be judged. May be empty beside `annotate`.
     pub dead_letter: String,
+    /// In place of the others: one topic for every record, its verdict in its headers. Only `dead_letter` may stand beside it.
+    pub annotate: Option<String>,
+}
+
+impl RouteSettings {
+    /// The name of the place where `route` leads.
+    #[must_use]
+    pub fn place(&self, route: Route) -> &str {
+        match (&self.annotate, route) {
+            (Some(annotate), Route::DeadLetter) if self.dead_letter.is_empty() => annotate,
+            (_, Route::DeadLetter) => &self.dead_letter,
+            (Some(annotate), Route::Pass | Route::Review | Route::Fail) => annotate,
+            (None, Route::Pass) => &self.pass,
+            (None, Route::Review) => self.review.as_ref().unwrap_or(&self.fail),
+            (None, Route::Fail) => &self.fail,
+        }
+    }
 }
 
 /// What every output says about the judge: the policy's and the scorer's hashes.
@@ -68,6 +85,8 @@ pub enum Failure {
     Retry(String),
     /// Nothing was delivered and the sink can't go on.
     Stop(String),
+    /// Whoever read the output has gone, and with them the need for it.
+    ReaderGone,
 }
 
 /// A sink.
@@ -91,5 +110,31 @@ impl Sink {
             Self::Files(sink) => sink.deliver(batch, positions),
             Self::Report(report) => report.deliver(batch, positions),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(routes: &RouteSettings) -> [&str; 4] {
+        Route::ALL.map(|route| routes.place(route))
+    }
+
+    #[test]
+    fn each_verdict_has_its_place_and_review_falls_back_to_fail() {
+        let mut routes =
+            RouteSettings { pass: "p".into(), fail: "f".into(), dead_letter: "d".into(), ..Default::default() };
+        assert_eq!(places(&routes), ["p", "f", "f", "d"]);
+        routes.review = Some("r".into());
+        assert_eq!(places(&routes), ["p", "r", "f", "d"]);
+    }
+
+    #[test]
+    fn annotating_leads_everything_to_one_place_but_dead_letters_that_have_their_own() {
+        let mut routes = RouteSettings { annotate: Some("a".into()), ..Default::default() };
+        assert_eq!(places(&routes), ["a", "a", "a", "a"]);
+        routes.dead_letter = "d".into();
+        assert_eq!(places(&routes), ["a", "a", "a", "d"]);
     }
 }

@@ -35,13 +35,10 @@ impl Report {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let written = writer.write_all(&text).and_then(|()| writer.flush());
         written.map_err(|error| {
-            let next = if error.kind() == io::ErrorKind::BrokenPipe {
-                "the reader of the output went away"
-            } else if error.kind() == io::ErrorKind::StorageFull {
-                "make room"
-            } else {
-                "check the output"
-            };
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return Failure::ReaderGone;
+            }
+            let next = if error.kind() == io::ErrorKind::StorageFull { "make room" } else { "check the output" };
             Failure::Stop(format!("output: {error}; {next}"))
         })
     }

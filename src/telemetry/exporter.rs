@@ -197,6 +197,7 @@ mod tests {
         metrics::journey(0.8);
         metrics::rules_known(["fluent"]);
         metrics::rule_fired("fluent", "fail");
+        metrics::score_skipped();
         metrics::ready(true);
     }
 

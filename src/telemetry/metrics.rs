@@ -106,6 +106,11 @@ pub fn rule_fired(rule: &str, decision: &'static str) {
     counter!(s::RULE_DECISIONS.name, "rule" => rule.to_owned(), "decision" => decision).increment(1);
 }
 
+/// A document's model score was not computed, because it could not have changed the verdict.
+pub fn score_skipped() {
+    counter!(s::SCORES_SKIPPED.name).increment(1);
+}
+
 /// Makes the series of each rule exist, at zero. Call once at start and again when rules change.
 pub fn rules_known<'a>(rules: impl IntoIterator<Item = &'a str>) {
     for rule in rules {

@@ -115,6 +115,8 @@ table! {
     CACHE_BREAKER = "tamis_cache_breaker_open", Gauge, Count, [], "1 while the cache is bypassed after errors.";
     RULE_DECISIONS = "tamis_rule_decisions_total", Counter, Count, [RULE, DECISION],
         "Times that a rule decided against passing a document.";
+    SCORES_SKIPPED = "tamis_scores_skipped_total", Counter, Count, [],
+        "Model scores of documents that were not computed, because they could not have changed the verdict.";
     DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
     TOMBSTONES = "tamis_tombstones_total", Counter, Count, [], "Deletions forwarded unscored.";
     DEAD_LETTERS = "tamis_dead_letters_total", Counter, Count, [STAGE, CLASS],

@@ -8,17 +8,17 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(value: &Value) -> Vec<u8> {
+pub fn unhex(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 /// The last header of this name, as text.
-fn header(record: &Value, name: &str) -> Option<String> {
+pub fn header(record: &Value, name: &str) -> Option<String> {
     let headers = record["headers"].as_array().unwrap();
     let last = headers.iter().rev().find(|header| header[0] == name)?;
     Some(String::from_utf8(unhex(&last[1])).unwrap())

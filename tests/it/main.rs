@@ -10,8 +10,11 @@
 )]
 
 mod broker;
+mod cache;
+mod command;
 mod delivery;
 mod files;
+mod judgement;
 mod kafka_road;
 mod maskings;
 mod referee;

@@ -22,6 +22,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("base64", &["sink"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("config", &["config"]),
     ("flate2", &["files"]),
     ("gethostname", ENTRY),

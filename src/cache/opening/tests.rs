@@ -68,10 +68,15 @@ async fn works_again(cache: &Cache) {
     panic!("the cache stayed bypassed: {:?}", cache.stats());
 }
 
+fn generations(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path.join("0")).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_dir()).collect()
+}
+
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for generation in fs::read_dir(path.join("0")).unwrap().flatten() {
-        for file in fs::read_dir(generation.path()).unwrap().flatten() {
+    for generation in generations(path) {
+        for file in fs::read_dir(generation).unwrap().flatten() {
             if file.file_type().unwrap().is_file() {
                 files.push(file.path());
             }
@@ -182,7 +187,7 @@ async fn the_disk_is_bounded_by_dropping_the_oldest_generation() {
     let cache = reopen(dir.path(), max_bytes);
     let (first, last) = (cache.get_many(&[key(0)]).await, cache.get_many(&[key(59_999)]).await);
     assert_eq!((first[0].is_some(), last[0].is_some()), (false, true));
-    assert!(fs::read_dir(dir.path().join("0")).unwrap().count() <= 2);
+    assert!(generations(dir.path()).len() <= 2);
 }
 
 #[tokio::test]
@@ -227,4 +232,69 @@ async fn what_can_not_be_opened_at_all_is_off() {
     for name in ["", "..", "a/b", "/etc"] {
         assert_eq!(Cache::open(&settings(dir.path(), LARGE), name).stats().place, "off", "{name}");
     }
+}
+
+/// The store that a released program wrote, as `examples/cache_fixture.rs` makes it.
+fn unpack(version: &str, into: &Path) {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cache").join(format!("{version}.tar.gz"));
+    let unpacked = std::process::Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(into).status().unwrap();
+    assert!(unpacked.success(), "{}", archive.display());
+}
+
+/// How many of the fixture's 300 entries come back; each that does must be right.
+async fn kept(cache: &Cache) -> usize {
+    let keys: Vec<Key> = (0..300).map(key).collect();
+    let found = cache.get_many(&keys).await;
+    assert!(keys.iter().zip(&found).all(|(key, value)| value.as_ref().is_none_or(|value| *value == key.0.repeat(2))));
+    found.iter().flatten().count()
+}
+
+#[tokio::test]
+async fn what_earlier_programs_wrote_is_read() {
+    for version in ["0.1.0", "layout-1"] {
+        let dir = tempfile::tempdir().unwrap();
+        unpack(version, dir.path());
+        let found = crate::cache::inventory::survey(dir.path()).unwrap();
+        assert_eq!(found[0].layout, crate::cache::Layout::Current { marked: version != "0.1.0" }, "{version}");
+        let cache = reopen(dir.path(), LARGE);
+        assert_eq!(kept(&cache).await, 300, "{version}");
+        assert_eq!((cache.stats().set_aside, cache.stats().unverified, cache.stats().failures), (0, 0, 0), "{version}");
+        cache.flush().await;
+        let found = crate::cache::inventory::survey(dir.path()).unwrap();
+        // What an earlier program did not note is counted when the store is opened.
+        assert_eq!((found[0].entries, &found[0].layout), (Some(300), &crate::cache::Layout::Current { marked: true }));
+    }
+}
+
+#[tokio::test]
+async fn another_layout_is_set_aside_and_never_read() {
+    for marker in ["tamis-cache 0\n", "tamis-cache 2\n", "", "garbage"] {
+        let dir = tempfile::tempdir().unwrap();
+        unpack("layout-1", dir.path());
+        fs::write(dir.path().join("0/layout"), marker).unwrap();
+        let found = crate::cache::inventory::survey(dir.path()).unwrap();
+        assert!(matches!(found[0].layout, crate::cache::Layout::Other(_)), "{marker:?}");
+        let cache = reopen(dir.path(), LARGE);
+        assert_eq!((kept(&cache).await, cache.stats().set_aside, set_aside(dir.path())), (0, 1, 1), "{marker:?}");
+        works_again(&cache).await;
+        assert_eq!(cache.stats().unverified, 0, "nothing of it was looked at");
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_another_layout_is_a_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    unpack("layout-1", dir.path());
+    // sled is asked to change the first byte of each value, as a program of another value layout would have written it.
+    let db = sled::open(dir.path().join("0/gen-1")).unwrap();
+    for entry in db.iter().flatten().collect::<Vec<_>>() {
+        let mut stored = entry.1.to_vec();
+        stored[0] += 1;
+        db.insert(entry.0, stored).unwrap();
+    }
+    db.flush().unwrap();
+    drop(db);
+    let cache = reopen(dir.path(), LARGE);
+    assert_eq!(kept(&cache).await, 0);
+    assert_eq!((cache.stats().unverified, cache.stats().set_aside), (300, 0));
 }

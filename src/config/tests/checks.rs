@@ -186,6 +186,30 @@ fn files_are_told_what_they_need() {
 }
 
 #[test]
+fn annotating_takes_the_place_of_the_routes_by_verdict() {
+    let annotate = |sets: &[&str]| {
+        let mut all = vec!["routes.annotate=corpus.scored", "routes.pass=", "routes.fail=", "routes.review="];
+        all.extend(sets);
+        told(&with(&all), Purpose::Run)
+    };
+    assert_eq!(annotate(&[]), [""; 0], "dead letters may have a topic of their own");
+    assert_eq!(annotate(&["routes.dead_letter="]), [""; 0], "or go where everything goes");
+    for key in ["pass", "fail", "review"] {
+        let told = annotate(&[&format!("routes.{key}=corpus.x")]);
+        assert!(told.len() == 1 && told[0].starts_with(&format!("routes.{key}: routes.annotate takes")), "{told:#?}");
+    }
+    for (set, part) in [
+        ("routes.annotate=", "routes.annotate: a topic is needed"),
+        ("routes.annotate=a b", "can't be a topic"),
+        ("routes.annotate=corpus.raw", "is also read by"),
+        ("routes.dead_letter=corpus.scored", "also takes documents (routes.annotate)"),
+    ] {
+        let told = annotate(&[set]);
+        assert!(told.len() == 1 && told[0].contains(part), "{set}: {told:#?}");
+    }
+}
+
+#[test]
 fn every_owned_property_is_refused_on_both_sides() {
     for side in ["source", "sink"] {
         for property in crate::kafka::OWNED_PROPERTIES {
