@@ -134,3 +134,36 @@ impl std::fmt::Display for Tally {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scorer::{Masking, NelboSettings, Settings as Pll};
+
+    #[test]
+    fn perplexities_are_pooled_by_sums_and_made_of_likelihoods_only() {
+        let pll = |masking| SignalSettings::Pll(Pll { masking, ..Pll::default() });
+        let signals = [
+            ("exact", pll(Masking::Single)),
+            ("quick", pll(Masking::Unmasked)),
+            ("bound", SignalSettings::Nelbo(NelboSettings::default())),
+            ("text", SignalSettings::Text(Default::default())),
+        ];
+        let signals = signals.map(|(name, settings)| (name.to_owned(), settings)).into_iter().collect();
+        let mut tally = Tally::of(&Settings { signals, ..Settings::default() });
+        for (mean, tokens) in [(1.0, 30), (3.0, 10)] {
+            let mut signals = Signals::new();
+            for (table, tail) in [("exact", "nll_token"), ("quick", "nll_token"), ("bound", "nelbo_token")] {
+                signals.number(format!("{table}.{tail}"), mean);
+                signals.count(format!("{table}.tokens"), tokens);
+            }
+            tally.pool(&signals);
+        }
+        tally.pool(&Signals::new());
+        let told = tally.to_string();
+        let line = |start: &str| told.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
+        assert!(line("exact: corpus pseudo-perplexity").ends_with("4.4817"), "{told}");
+        assert!(line("bound: corpus perplexity, bound").ends_with("4.4817"), "{told}");
+        assert!(!told.contains("quick") && !told.contains("text"), "{told}");
+    }
+}
