@@ -8,6 +8,7 @@
 //!
 //! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL).
 
+mod card;
 mod error;
 mod health;
 mod masking;
@@ -16,6 +17,7 @@ mod pll;
 mod settings;
 mod sums;
 
+pub use card::Card;
 pub use error::Error;
 pub use model::Model;
 pub use pll::{Scorer, Token};

@@ -11,6 +11,7 @@
 
 mod broker;
 mod delivery;
+mod families;
 mod kafka_road;
 mod referee;
 mod scores;
