@@ -31,8 +31,9 @@ pub(super) async fn check(model: &Model) -> Result<(), Error> {
     }
     let why = format!(
         "{surprisal:.2} nats a token on plain English (at most {limit:.2} expected), and {better} of {} sentences score better \
-         than their words shuffled (at least {BETTER_PERCENT_MIN} % expected)",
-        SENTENCES.len()
+         than their words shuffled (at least {BETTER_PERCENT_MIN} % expected){}",
+        SENTENCES.len(),
+        model.card().known_trouble()
     );
     Err(Error::Unhealthy { name: model.name().to_owned(), why })
 }

@@ -10,6 +10,7 @@
 //! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL); the other scores' papers stand with them
 //! in `plan.rs`, `settings.rs` and `docs/scores.md`.
 
+mod card;
 mod draws;
 mod error;
 mod health;
@@ -21,6 +22,7 @@ mod settings;
 mod sums;
 mod tail;
 
+pub use card::Card;
 pub use error::Error;
 pub use model::Model;
 pub use score::{Scorer, Token};

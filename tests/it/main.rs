@@ -13,6 +13,7 @@ mod broker;
 mod cache;
 mod command;
 mod delivery;
+mod families;
 mod files;
 mod judgement;
 mod kafka_road;

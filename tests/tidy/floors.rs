@@ -28,6 +28,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("flate2", &["files"]),
     ("gethostname", ENTRY),
     ("globset", &["files"]),
+    ("half", &["engine"]),
     ("indicatif", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
