@@ -75,6 +75,9 @@ fn source(settings: &Settings, problems: &mut Problems) {
         }
         for path in &files.paths {
             problems.needed("source.files.paths", path, "a path in place of the empty one");
+            if path == "-" {
+                problems.add("source.files.paths", Wrong::Dash);
+            }
         }
         if settings.sink.files.is_none() {
             problems.needed("source.files.state", &files.state.to_string_lossy(), "a directory for the positions");

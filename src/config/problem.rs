@@ -64,6 +64,9 @@ pub enum Wrong {
         /// The name.
         stem: String,
     },
+    /// A dash among paths.
+    #[error("\"-\" is no file here; standard input is [source.stdin]")]
+    Dash,
     /// A level that the compression does not have.
     #[error("{level} is no level of this compression; {known}")]
     Level {

@@ -42,7 +42,7 @@ impl Trail {
         }
     }
 
-    /// What is to be written down about a position, for lanes that are files.
+    /// What is to be written down about a position, for lanes that are files. With its last document's a file is forgotten here.
     pub(super) fn mark(&self, position: &Position) -> Option<Mark> {
         let mut steps = self.steps();
         let lane = steps.get_mut(&*position.lane.topic)?;
@@ -51,7 +51,11 @@ impl Trail {
         }
         let (next, digest) = lane.passed.front().copied().filter(|(next, _)| *next == position.next)?;
         let done = lane.end == Some(next);
-        Some(Mark { next, digest: hex(digest), done, size: lane.size, modified_ns: lane.modified_ns })
+        let mark = Mark { next, digest: hex(digest), done, size: lane.size, modified_ns: lane.modified_ns };
+        if done {
+            steps.remove(&*position.lane.topic);
+        }
+        Some(mark)
     }
 }
 

@@ -49,13 +49,20 @@ pub struct FilesSink {
 struct Desk {
     checkpoint: Checkpoint,
     outputs: Outputs,
-    /// Up to where lanes were written without their position's being committed elsewhere, and in which epoch.
-    written: HashMap<Lane, (u64, i64)>,
+    written: Written,
 }
 
-impl Desk {
-    fn is_written(&self, receipt: &Receipt) -> bool {
-        let written = self.written.get(&receipt.origin.lane);
+/// Up to where lanes were written without their position's being committed, and in which epoch: what is tried again is not written again.
+#[derive(Debug, Default)]
+struct Written(HashMap<Lane, (u64, i64)>);
+
+impl Written {
+    fn note(&mut self, positions: &[Position]) {
+        self.0.extend(positions.iter().map(|at| (at.lane.clone(), (at.epoch, at.next))));
+    }
+
+    fn holds(&self, receipt: &Receipt) -> bool {
+        let written = self.0.get(&receipt.origin.lane);
         written.is_some_and(|(epoch, next)| *epoch == receipt.epoch && receipt.origin.offset < *next)
     }
 }
@@ -84,14 +91,14 @@ impl FilesSink {
         let names = Names::new(settings, routes);
         let all: Vec<String> = names.all().into_iter().cloned().collect();
         let outputs = Outputs::open(settings, &all, &mut checkpoint)?;
-        let desk = Mutex::new(Desk { checkpoint, outputs, written: HashMap::new() });
+        let desk = Mutex::new(Desk { checkpoint, outputs, written: Written::default() });
         Ok(Self { names, format, imprint, desk, bookmark })
     }
 
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut texts: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for parcel in batch.iter().filter(|parcel| !desk.is_written(&parcel.receipt)) {
+        for parcel in batch.iter().filter(|parcel| !desk.written.holds(&parcel.receipt)) {
             let line = line(&parcel.body, self.format, &self.imprint);
             for name in self.names.of(&parcel.body) {
                 texts.entry(name.clone()).or_default().extend_from_slice(&line);
@@ -100,9 +107,76 @@ impl FilesSink {
         let stop = |error: Error| Failure::Stop(error.to_string());
         let lengths = desk.outputs.append(texts).map_err(stop)?;
         desk.checkpoint.commit(positions, &lengths).map_err(stop)?;
-        desk.written.extend(positions.iter().map(|at| (at.lane.clone(), (at.epoch, at.next))));
+        desk.written.note(positions);
         self.bookmark.commit(positions)?;
-        desk.written.clear();
+        desk.written = Written::default();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Class, Fault, Origin, Permits, Record, Stage};
+
+    fn lane() -> Lane {
+        Lane { topic: "t".into(), partition: 3 }
+    }
+
+    fn parcel(offset: i64, epoch: u64) -> Parcel<Judged> {
+        let origin = Origin { lane: lane(), offset };
+        let record = Record {
+            origin: origin.clone(),
+            key: None,
+            value: Some(b"x".to_vec()),
+            timestamp_ms: None,
+            headers: Vec::new(),
+            defect: None,
+        };
+        let fault = Fault::new(Stage::Decode, Class::BadJson, "no JSON");
+        Parcel {
+            body: Judged::Dead { record, fault, attempt: 1 },
+            receipt: Receipt { origin, epoch, permits: Permits::default() },
+        }
+    }
+
+    fn routes() -> RouteSettings {
+        RouteSettings { pass: "p".into(), fail: "f".into(), review: None, dead_letter: "d".into() }
+    }
+
+    fn sink(dir: &std::path::Path) -> FilesSink {
+        let settings = OutputSettings { dir: dir.to_owned(), ..OutputSettings::default() };
+        let checkpoint = Checkpoint::open(dir).unwrap();
+        FilesSink::open(&settings, &routes(), Format::Json, Imprint::default(), checkpoint, Bookmark::Nowhere).unwrap()
+    }
+
+    #[test]
+    fn a_batch_whose_commit_failed_is_not_written_twice_and_another_assignment_s_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = sink(dir.path());
+        let at = |epoch, next| [Position { lane: lane(), epoch, next }];
+        let lines = || std::fs::read_to_string(dir.path().join("d.jsonl")).unwrap_or_default().lines().count();
+        sink.deliver(&[parcel(0, 1), parcel(1, 1)], &at(1, 2)).unwrap();
+        assert_eq!(lines(), 2);
+        // As if the group had not answered to that.
+        sink.desk.lock().unwrap().written.note(&at(1, 2));
+        sink.deliver(&[parcel(0, 1), parcel(1, 1), parcel(2, 1)], &at(1, 3)).unwrap();
+        assert_eq!(lines(), 3, "two were there already");
+        sink.desk.lock().unwrap().written.note(&at(1, 3));
+        sink.deliver(&[parcel(1, 2)], &at(2, 2)).unwrap();
+        assert_eq!(lines(), 4, "whoever reads it again in another assignment delivers it again");
+        sink.deliver(&[parcel(1, 2)], &at(2, 2)).unwrap();
+        assert_eq!(lines(), 5, "nothing is remembered beyond a commit");
+    }
+
+    #[test]
+    fn without_a_stem_for_review_it_goes_where_fail_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names::new(&OutputSettings::default(), &routes());
+        assert_eq!((names.review.as_str(), names.all().len()), ("f.jsonl", 3));
+        let tombstone = Judged::Tombstone { record: parcel(0, 1).body.record().clone() };
+        assert_eq!(names.of(&tombstone).len(), 2, "a deletion is written once to each file");
+        let settings = OutputSettings { dir: dir.path().to_owned(), ..OutputSettings::default() };
+        assert_eq!(FilesSink::files(&settings, &routes()).len(), 5);
     }
 }

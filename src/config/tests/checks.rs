@@ -148,6 +148,7 @@ fn files_are_told_what_they_need() {
     let golden = [
         ("source.files.paths=[]", "source.files.paths: at least one path"),
         (r#"source.files.paths=["a", ""]"#, "source.files.paths: a path in place of the empty one"),
+        ("source.files.paths=-", "standard input is [source.stdin]"),
         ("source.kafka.topics=a", "source: there must be exactly one"),
         ("sink.files.dir=", "sink.files.dir: the directory of the outputs is needed"),
         ("sink.stdout={}", "sink: there may be only one"),
