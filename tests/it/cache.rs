@@ -130,11 +130,15 @@ fn a_damaged_store_changes_no_verdict() {
     for (name, damage) in damages {
         // A second run over a sound store, so that there is a snapshot to damage, too.
         verdicts(&file, &input);
+        let mut damaged = 0;
         for path in files(&cache.join("0")) {
-            let mut bytes = fs::read(&path).unwrap();
+            let sound = fs::read(&path).unwrap();
+            let mut bytes = sound.clone();
             damage(&path, &mut bytes);
+            damaged += usize::from(bytes != sound);
             fs::write(&path, bytes).unwrap();
         }
+        assert!(damaged > 0, "{name}: there was nothing to damage");
         let (found, log) = verdicts(&file, &input);
         assert_eq!(found.len(), expected.len(), "{name}");
         for (found, expected) in found.iter().zip(&expected) {

@@ -31,7 +31,8 @@ needs=$(cd "$work" && dpkg-shlibdeps -O --ignore-missing-info -l"$tree/usr/lib/t
     cat "$work/warnings" >&2
     exit 69
 }
-version=$("$release/tamis" --version | cut -d' ' -f2)
+# What is a pre-release to Cargo (1.0.0-rc.1) comes before the release, which Debian writes with a tilde.
+version=$("$release/tamis" --version | cut -d' ' -f2 | tr - '~')
 architecture=$(dpkg --print-architecture)
 cat >"$tree/DEBIAN/control" <<END
 Package: tamis
