@@ -21,6 +21,8 @@ mod settings;
 
 pub use error::Error;
 pub use handle::{Engine, Passes, Vocabulary};
+pub use library::runtime;
+pub use model::files;
 pub use settings::{Device, HeadCheck, Settings};
 
 #[cfg(test)]

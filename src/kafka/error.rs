@@ -1,6 +1,7 @@
 //! Owns what can go wrong with Kafka, as facts, without the client library's types.
 
 use crate::corpus::Class;
+use rdkafka::error::KafkaError;
 
 /// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,16 @@ pub enum Error {
     /// The embedded broker failed.
     #[error("embedded broker: {0}")]
     Embedded(String),
+}
+
+/// A client that could not be made of its properties. The value of a property is left out: it may be a secret under a misspelt name.
+pub(super) fn property(room: &'static str, error: &KafkaError) -> Error {
+    let message = match error {
+        KafkaError::ClientConfig(_, why, name, _) if why.contains(name.as_str()) => why.clone(),
+        KafkaError::ClientConfig(_, why, name, _) => format!("{name}: {why}"),
+        other => other.to_string(),
+    };
+    Error::Property { room, message }
 }
 
 /// One output that its topic will not take.

@@ -49,17 +49,7 @@ impl Scorer {
     /// The settings contradict themselves, or window and special tokens don't fit the model's positions.
     pub fn build(name: &str, settings: &Settings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
         settings.check(name)?;
-        let (before, after) = model.tokenizer().template();
-        let (specials, positions) = (before.len() + after.len(), model.tokenizer().max_positions());
-        if settings.window_tokens.saturating_add(specials) > positions {
-            let why = format!(
-                "{} tokens and {specials} special ones are more than the {positions} positions of models.{}; at most {}",
-                settings.window_tokens,
-                model.name(),
-                positions.saturating_sub(specials)
-            );
-            return Err(Error::Settings { name: name.to_owned(), key: "window_tokens", why });
-        }
+        settings.fits(name, model.tokenizer())?;
         let identity_bytes = identity(settings, &model);
         Ok(Self {
             plan: Plan::new(settings),

@@ -1,6 +1,7 @@
 //! Owns the keys of `[signals.X]` with `kind = "pll"`.
 
 use super::Error;
+use crate::tokenize::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 /// One masked score: its model, and how windows are masked.
@@ -67,6 +68,34 @@ impl Settings {
         }
     }
 
+    /// Checks the window against the positions of the model's `tokenizer`; `name` is the signal's.
+    ///
+    /// # Errors
+    /// Window and special tokens together don't fit.
+    pub fn fits(&self, name: &str, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let (before, after) = tokenizer.template();
+        let (specials, positions) = (before.len() + after.len(), tokenizer.max_positions());
+        if self.window_tokens.saturating_add(specials) <= positions {
+            return Ok(());
+        }
+        let why = format!(
+            "{} tokens and {specials} special ones are more than the {positions} positions of models.{}; at most {}",
+            self.window_tokens,
+            self.model,
+            positions.saturating_sub(specials)
+        );
+        Err(Error::Settings { name: name.to_owned(), key: "window_tokens", why })
+    }
+
+    /// Rows that the device runs for a full window: one for each group of positions that are masked together.
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        match self.masking {
+            Masking::Single => self.window_tokens,
+            Masking::Strided => self.stride().min(self.window_tokens),
+        }
+    }
+
     /// Tokens between two that are masked together; 0 for `single`.
     #[must_use]
     pub fn stride(&self) -> usize {
@@ -90,6 +119,14 @@ mod tests {
             let message = settings(text).check("pll").unwrap_err().to_string();
             assert!(message.starts_with("signals.pll."), "{message}");
         }
+    }
+
+    #[test]
+    fn a_full_window_takes_a_pass_for_each_token_or_for_each_stride() {
+        let passes = |text| toml::from_str::<Settings>(text).unwrap().passes();
+        assert_eq!(passes("window_tokens = 90"), 90);
+        assert_eq!(passes("masking = \"strided\""), STRIDE);
+        assert_eq!(passes("masking = \"strided\"\nstride = 9\nwindow_tokens = 4"), 4);
     }
 
     #[test]

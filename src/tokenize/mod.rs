@@ -14,6 +14,7 @@ pub mod windows;
 
 pub use encode::{Encoding, Tokenizer};
 pub use error::Error;
+pub use files::files;
 
 #[cfg(test)]
 mod tests;
