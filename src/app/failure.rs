@@ -90,7 +90,15 @@ impl From<crate::decode::Error> for Failure {
 
 impl From<scorer::Error> for Failure {
     fn from(error: scorer::Error) -> Self {
-        Self::new(Exit::Unavailable, error)
+        let exit = match &error {
+            scorer::Error::Settings { .. } => Exit::Usage,
+            scorer::Error::Mismatch { .. }
+            | scorer::Error::Unhealthy { .. }
+            | scorer::Error::Tokenize(_)
+            | scorer::Error::Engine(_)
+            | scorer::Error::Task { .. } => Exit::Unavailable,
+        };
+        Self::new(exit, error)
     }
 }
 

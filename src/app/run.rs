@@ -1,6 +1,7 @@
 //! Owns the daemon: what starts, in which order, and how it ends.
 
 use super::assemble::Parts;
+use super::check;
 use super::failure::Failure;
 use super::stop;
 use crate::admin;
@@ -83,8 +84,10 @@ struct Started {
     sink: Sink,
 }
 
-/// Loads the models and opens source and sink. Nothing is read yet.
+/// Asks the brokers, loads the models and opens source and sink. Nothing is read yet.
 async fn start(settings: &Settings, board: &Board) -> Result<Started, Failure> {
+    // Before the models are loaded: whoever mends a topic or a permission starts again at once.
+    check::refuse(&check::broker(settings, check::Probe::Leave).await)?;
     let parts = Parts::assemble(settings, board).await?;
     let (outlet, intake) = open_intake(settings);
     let (settings, board, imprint, instance) =
@@ -114,8 +117,7 @@ fn open(
         board.set_partitions(&[crate::corpus::Lane { topic: "stdin".into(), partition: 0 }]);
         Source::lines(&Input::Stdin, outlet, settings.document.max_bytes)?
     };
-    let to_kafka = settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some());
-    if !to_kafka {
+    if !sends_to_kafka(settings) {
         let committer = source.consumer().map(Consumer::committer);
         let report = Report::new(Box::new(std::io::stdout()), imprint, committer);
         return Ok((source, Sink::Report(report)));
@@ -136,12 +138,19 @@ fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
     match settings.guarantee() {
         pipeline::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
         pipeline::Guarantee::ExactlyOnce => {
-            let host = gethostname::gethostname();
-            Guarantee::ExactlyOnce {
-                transactional_id: format!("{}-{}-{instance}", kafka.group, host.to_string_lossy()),
-            }
+            Guarantee::ExactlyOnce { transactional_id: transactional_id(&kafka.group, &instance.to_string()) }
         }
     }
+}
+
+/// Whether verdicts go to topics.
+pub(super) fn sends_to_kafka(settings: &Settings) -> bool {
+    settings.sink.kafka.is_some() || (settings.sink.stdout.is_none() && settings.source.kafka.is_some())
+}
+
+/// The transactional id of one worker of `group` on this machine.
+pub(super) fn transactional_id(group: &str, instance: &str) -> String {
+    format!("{group}-{}-{instance}", gethostname::gethostname().to_string_lossy())
 }
 
 async fn upkeep(exporter: Exporter, board: Board) {

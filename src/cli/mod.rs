@@ -6,6 +6,7 @@
 //! Must not know: how a command does its work.
 
 mod args;
+mod check;
 mod demo;
 mod exit;
 mod labels;
@@ -13,6 +14,6 @@ mod main;
 mod report;
 mod score;
 
-pub use args::{Cli, Command, Demo, LogFormat, Override, Run, Score};
+pub use args::{Check, Cli, Command, Demo, LogFormat, Override, Run, Score};
 pub use exit::Exit;
 pub use main::main;
