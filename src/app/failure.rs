@@ -19,6 +19,12 @@ impl Failure {
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string() }
     }
+
+    /// Both failures, told together; wrong settings give the exit code, else `other` does.
+    pub(super) fn and(self, other: &Self) -> Self {
+        let exit = if self.exit == Exit::Usage { self.exit } else { other.exit };
+        Self { exit, message: format!("{}\n{}", self.message, other.message) }
+    }
 }
 
 impl fmt::Display for Failure {

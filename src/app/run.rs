@@ -86,9 +86,13 @@ struct Started {
 
 /// Asks the brokers, loads the models and opens source and sink. Nothing is read yet.
 async fn start(settings: &Settings, board: &Board) -> Result<Started, Failure> {
-    // Before the models are loaded: whoever mends a topic or a permission starts again at once.
-    check::refuse(&check::broker(settings, check::Probe::Leave).await)?;
-    let parts = Parts::assemble(settings, board).await?;
+    // At the same time: brokers answer while the models load, and what both have to say is told at once.
+    let (asked, parts) = tokio::join!(check::broker(settings, check::Probe::Leave), Parts::assemble(settings, board));
+    let parts = match (check::refuse(&asked), parts) {
+        (Ok(()), parts) => parts?,
+        (Err(refused), Ok(_)) => return Err(refused),
+        (Err(refused), Err(failure)) => return Err(refused.and(&failure)),
+    };
     let (outlet, intake) = open_intake(settings);
     let (settings, board, imprint, instance) =
         (settings.clone(), board.clone(), parts.imprint.clone(), parts.slot.number());

@@ -46,7 +46,8 @@ impl Survey {
     /// Looks at the folder of `settings`.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let path = if settings.path.is_absolute() { settings.path.clone() } else { Path::new(".").join(&settings.path) };
+        let path =
+            if settings.path.is_absolute() { settings.path.clone() } else { Path::new(".").join(&settings.path) };
         let nearest = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new(".")).to_owned();
         let is_folder = if nearest.is_dir() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotADirectory)) };
         let may = |_: ()| access(&nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);

@@ -333,9 +333,15 @@ mod tests {
                 "{exit:?} is missing"
             );
         }
-        for part in
-            ["tamis run my.toml", "tamis check my.toml", "tamis score my.toml", "tamis demo", "TAMIS__ROOM__KEY", "TAMIS_ORT_LIB", "RUST_LOG"]
-        {
+        for part in [
+            "tamis run my.toml",
+            "tamis check my.toml",
+            "tamis score my.toml",
+            "tamis demo",
+            "TAMIS__ROOM__KEY",
+            "TAMIS_ORT_LIB",
+            "RUST_LOG",
+        ] {
             assert!(help.contains(part), "{part} is missing from\n{help}");
         }
     }

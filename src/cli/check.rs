@@ -20,11 +20,11 @@ pub(super) fn check(args: &Check, overrides: &[Override]) -> Result<(), Failure>
     let text = if args.json { json(&pipeline, &report)? } else { text(&pipeline, &report, io::stdout().is_terminal()) };
     io::stdout().write_all(text.as_bytes()).map_err(app::bug)?;
     let problems = count(&report.findings, "problem");
-    match app::exit(&report.findings) {
-        Exit::Done => Ok(()),
-        exit if args.json => Err(Failure::new(exit, format!("{pipeline}: {}", counted(problems, "problem")))),
-        exit => Err(Failure::new(exit, format!("{pipeline}: {}, so `run` would refuse it", counted(problems, "problem")))),
+    let exit = app::exit(&report.findings);
+    if exit == Exit::Done {
+        return Ok(());
     }
+    Err(Failure::new(exit, format!("{pipeline}: {}, so `run` would refuse it", counted(problems, "problem"))))
 }
 
 /// What `--json` prints.
@@ -135,8 +135,14 @@ mod tests {
         let line = json("p.toml", &report()).unwrap();
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["exit"], 69);
-        assert_eq!(value["findings"][0], serde_json::json!({"table": "settings", "grade": "ok", "key": "a.b", "what": "fits"}));
-        assert_eq!((&value["findings"][1]["grade"], &value["findings"][1]["next"]), (&"problem".into(), &"make it".into()));
+        assert_eq!(
+            value["findings"][0],
+            serde_json::json!({"table": "settings", "grade": "ok", "key": "a.b", "what": "fits"})
+        );
+        assert_eq!(
+            (&value["findings"][1]["grade"], &value["findings"][1]["next"]),
+            (&"problem".into(), &"make it".into())
+        );
         assert!(value["plan"].is_null());
     }
 }

@@ -40,9 +40,8 @@ impl Consumer {
         board: Board,
     ) -> Result<Self, Error> {
         let context = Context::new(outlet.notices.clone(), revoke_budget, board);
-        let consumer: BaseConsumer<Context> = client_config(settings)
-            .create_with_context(context)
-            .map_err(|error| property("source.kafka", &error))?;
+        let consumer: BaseConsumer<Context> =
+            client_config(settings).create_with_context(context).map_err(|error| property("source.kafka", &error))?;
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;

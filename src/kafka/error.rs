@@ -46,12 +46,26 @@ pub enum Error {
     Embedded(String),
 }
 
+impl Error {
+    /// What the library or the broker said, where a caller says the rest.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Transactions { message, .. } => message.clone(),
+            Self::Property { .. }
+            | Self::Unreachable { .. }
+            | Self::Topic { .. }
+            | Self::Thread(_)
+            | Self::Embedded(_) => self.to_string(),
+        }
+    }
+}
+
 /// A client that could not be made of its properties. The value of a property is left out: it may be a secret under a misspelt name.
 pub(super) fn property(room: &'static str, error: &KafkaError) -> Error {
-    let message = match error {
-        KafkaError::ClientConfig(_, why, name, _) if why.contains(name.as_str()) => why.clone(),
-        KafkaError::ClientConfig(_, why, name, _) => format!("{name}: {why}"),
-        other => other.to_string(),
+    let message = if let KafkaError::ClientConfig(_, why, name, _) = error {
+        if why.contains(name.as_str()) { why.clone() } else { format!("{name}: {why}") }
+    } else {
+        error.to_string()
     };
     Error::Property { room, message }
 }

@@ -8,6 +8,7 @@
 
 mod native;
 
+use self::native::Silence;
 use super::consumer;
 use super::context::log;
 use super::error::{Error, property};
@@ -157,10 +158,12 @@ pub fn source(settings: &SourceSettings, reach: Duration) -> Result<SourceFacts,
     let consumer: BaseConsumer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("source.kafka", &error))?;
     let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-    let brokers = reached(consumer.client(), names.first(), &ear, reach, &settings.brokers, || drop(consumer.poll(Duration::ZERO)))?;
+    let brokers = reached(consumer.client(), names.first(), &ear, reach, &settings.brokers, || {
+        drop(consumer.poll(Duration::ZERO))
+    })?;
     let topics = topics(consumer.client(), &names);
-    let group = native::group(consumer.client(), &settings.group, QUESTION);
-    let progress = progress(&consumer, &topics);
+    let group = patiently(|| native::group(consumer.client(), &settings.group, QUESTION));
+    let progress = patiently(|| progress(&consumer, &topics));
     let offered = config.get("partition.assignment.strategy").unwrap_or_default();
     Ok(SourceFacts {
         brokers,
@@ -199,12 +202,8 @@ pub fn sink(
         brokers,
         topics: topics(producer.client(), names),
         message_max_bytes: config.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_000_000),
-        transactions: transactional_id.map(|id| {
-            init_transactions(&producer, id, QUESTION).map_err(|error| match error {
-                Error::Transactions { message, .. } => message,
-                other => other.to_string(),
-            })
-        }),
+        transactions: transactional_id
+            .map(|id| init_transactions(&producer, id, QUESTION).map_err(|error| error.reason())),
     })
 }
 
@@ -215,8 +214,7 @@ pub fn sink(
 pub fn properties(source: Option<&SourceSettings>, sink: Option<&SinkSettings>) -> Vec<Error> {
     let checked = |room, config: &ClientConfig| config.create_native_config().err().map(|error| property(room, &error));
     let read = source.and_then(|source| checked("source.kafka", &consumer::client_config(source)));
-    let written =
-        sink.and_then(|sink| checked("sink.kafka", &client_config(None, sink, &Guarantee::AtLeastOnce)));
+    let written = sink.and_then(|sink| checked("sink.kafka", &client_config(None, sink, &Guarantee::AtLeastOnce)));
     read.into_iter().chain(written).collect()
 }
 
@@ -259,8 +257,11 @@ fn topics<C: ClientContext>(client: &Client<C>, names: &[&str]) -> Vec<Topic> {
         Ok(topics) => topics,
         Err(why) => return names.iter().map(|name| unclear(name, &why)).collect(),
     };
-    let there: Vec<&str> =
-        names.iter().copied().filter(|name| topics.iter().any(|topic| topic.name == *name && topic.is_there())).collect();
+    let there: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| topics.iter().any(|topic| topic.name == *name && topic.is_there()))
+        .collect();
     if there.is_empty() {
         return topics;
     }
@@ -297,8 +298,24 @@ impl Topic {
     }
 }
 
+/// Asks again while the coordinator is on its way, for as long as one question may take.
+fn patiently<T>(question: impl Fn() -> Result<T, Silence>) -> Result<T, String> {
+    let deadline = Instant::now() + QUESTION;
+    loop {
+        match question() {
+            Ok(answer) => return Ok(answer),
+            Err(silence) if silence.is_passing && Instant::now() < deadline => std::thread::sleep(TRY),
+            Err(silence) => return Err(silence.why),
+        }
+    }
+}
+
 /// Committed offsets and ends of all partitions, in two questions.
-fn progress(consumer: &BaseConsumer<Ear>, topics: &[Topic]) -> Result<Progress, String> {
+fn progress(consumer: &BaseConsumer<Ear>, topics: &[Topic]) -> Result<Progress, Silence> {
+    let silence = |error: KafkaError| Silence {
+        is_passing: error.rdkafka_error_code().is_some_and(native::is_passing),
+        why: error.to_string(),
+    };
     let mut list = TopicPartitionList::new();
     for topic in topics {
         for partition in 0..topic.partitions().unwrap_or(0) {
@@ -309,7 +326,7 @@ fn progress(consumer: &BaseConsumer<Ear>, topics: &[Topic]) -> Result<Progress, 
     if progress.partitions == 0 {
         return Ok(progress);
     }
-    let committed = consumer.committed_offsets(list.clone(), QUESTION).map_err(|error| error.to_string())?;
+    let committed = consumer.committed_offsets(list.clone(), QUESTION).map_err(silence)?;
     let begun: Vec<(String, i32, i64)> = committed
         .elements()
         .iter()
@@ -322,8 +339,8 @@ fn progress(consumer: &BaseConsumer<Ear>, topics: &[Topic]) -> Result<Progress, 
     if begun.is_empty() {
         return Ok(progress);
     }
-    list.set_all_offsets(Offset::End).map_err(|error| error.to_string())?;
-    let ends = consumer.offsets_for_times(list, QUESTION).map_err(|error| error.to_string())?;
+    list.set_all_offsets(Offset::End).map_err(silence)?;
+    let ends = consumer.offsets_for_times(list, QUESTION).map_err(silence)?;
     for (topic, partition, offset) in begun {
         let end = ends.find_partition(&topic, partition).map(|element| element.offset());
         if let Some(Offset::Offset(end)) = end {
@@ -383,7 +400,8 @@ impl ClientContext for Ear {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let hopeless = [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SSL, RDKafkaErrorCode::SaslAuthenticationFailed];
+        let hopeless =
+            [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SSL, RDKafkaErrorCode::SaslAuthenticationFailed];
         let is_hopeless = error.rdkafka_error_code().is_some_and(|code| hopeless.contains(&code));
         self.hear(reason, is_hopeless);
     }
@@ -404,7 +422,10 @@ mod tests {
     #[test]
     fn reasons_are_kept_once_and_without_what_changes_at_every_try() {
         let ear = Ear::default();
-        ear.hear("[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed: refused (after 0ms in state CONNECT)", false);
+        ear.hear(
+            "[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed: refused (after 0ms in state CONNECT)",
+            false,
+        );
         ear.hear("127.0.0.1:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT, 1 suppressed)", false);
         assert_eq!(ear.reasons(), ["127.0.0.1:1/bootstrap: Connect failed: refused"]);
         assert!(!ear.is_hopeless());
@@ -427,8 +448,12 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_not_there_is_told_within_the_limit_with_the_reason() {
-        let source_settings =
-            SourceSettings { brokers: "127.0.0.1:1".into(), topics: vec!["t".into()], group: "g".into(), ..Default::default() };
+        let source_settings = SourceSettings {
+            brokers: "127.0.0.1:1".into(),
+            topics: vec!["t".into()],
+            group: "g".into(),
+            ..Default::default()
+        };
         let begun = Instant::now();
         let error = source(&source_settings, Duration::from_secs(1)).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(15));

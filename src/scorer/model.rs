@@ -68,7 +68,13 @@ impl Model {
         };
         let engine = Engine::load(settings, vocabulary, hoisted)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, unhealthy: None, cores: Arc::new(Semaphore::new(cores)) })
+        Ok(Self {
+            name,
+            tokenizer: Arc::new(tokenizer),
+            engine,
+            unhealthy: None,
+            cores: Arc::new(Semaphore::new(cores)),
+        })
     }
 
     /// Drains the engine and joins its thread within `deadline`.

@@ -10,6 +10,7 @@
 )]
 
 mod broker;
+mod check;
 mod delivery;
 mod kafka_road;
 mod referee;

@@ -34,21 +34,29 @@ pub(crate) async fn broker(settings: &Settings, probe: Probe) -> Vec<Finding> {
     let asked = read.clone().filter(|source| !source.brokers.trim().is_empty() && !source.group.is_empty());
     let source = tokio::task::spawn_blocking(move || asked.map(|source| survey::source(&source, REACH)));
     let id = settings.source.kafka.as_ref().filter(|_| settings.guarantee() == Guarantee::ExactlyOnce);
-    let id = id.filter(|_| probe == Probe::Ask).map(|source| transactional_id(&source.group, PROBE));
+    let id = id
+        .filter(|source| probe == Probe::Ask && !source.group.is_empty())
+        .map(|source| transactional_id(&source.group, PROBE));
     let sink = sends_to_kafka(settings).then(|| settings.sink.kafka.clone().unwrap_or_default());
     let topics: Vec<Arc<str>> =
         KafkaSink::topics(&settings.routes).into_iter().filter(|topic| !topic.trim().is_empty()).collect();
     let (from, tried) = (read.clone(), id.clone());
     let sink = tokio::task::spawn_blocking(move || {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        sink.filter(|sink| !sink.brokers.is_empty() || from.as_ref().is_some_and(|from| !from.brokers.trim().is_empty()))
-            .map(|sink| survey::sink(from.as_ref(), &sink, tried.as_deref(), &names, REACH))
+        sink.filter(|sink| {
+            !sink.brokers.is_empty() || from.as_ref().is_some_and(|from| !from.brokers.trim().is_empty())
+        })
+        .map(|sink| survey::sink(from.as_ref(), &sink, tried.as_deref(), &names, REACH))
     });
     let (source, sink) = match tokio::join!(source, sink) {
         (Ok(source), Ok(sink)) => (source, sink),
         (Err(error), _) | (_, Err(error)) => {
             let mut findings = Findings::about(Table::Source);
-            findings.unavailable("source.kafka", format!("the survey ended early: {error}"), "report it: this is a bug");
+            findings.unavailable(
+                "source.kafka",
+                format!("the survey ended early: {error}"),
+                "report it: this is a bug",
+            );
             return findings.list;
         }
     };
@@ -106,7 +114,10 @@ fn failed(table: Table, key: &str, error: &kafka::Error) -> Finding {
 pub(super) fn skipped(settings: &Settings) -> Vec<Finding> {
     let mut findings = Findings::about(Table::Source);
     if settings.source.kafka.is_some() || sends_to_kafka(settings) {
-        findings.note("source.kafka", "no broker was asked (--offline): topics, permissions and transactions are not checked");
+        findings.note(
+            "source.kafka",
+            "no broker was asked (--offline): topics, permissions and transactions are not checked",
+        );
     }
     findings.list
 }
@@ -130,7 +141,10 @@ mod tests {
         let mut settings = settings();
         let told_of = |settings: &Settings| told(settings, None, Some(Err(silent())), Some(Err(silent())));
         let found = told_of(&settings);
-        assert_eq!((found.len(), found[0].grade, found[0].key.as_str()), (1, Grade::Unavailable, "source.kafka.brokers"));
+        assert_eq!(
+            (found.len(), found[0].grade, found[0].key.as_str()),
+            (1, Grade::Unavailable, "source.kafka.brokers")
+        );
         settings.sink.kafka = Some(kafka::SinkSettings { brokers: "other:9092".into(), ..Default::default() });
         assert_eq!(told_of(&settings).len(), 2);
     }

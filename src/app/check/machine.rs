@@ -45,7 +45,11 @@ fn cache(settings: &Settings, facts: &Survey) -> Vec<Finding> {
         let wanted = settings.cache.max_bytes.saturating_sub(facts.used_bytes);
         let sizes = format!("{} wanted at most, {} free", bytes(wanted), bytes(free));
         if wanted > free {
-            findings.warning("cache.max_bytes", sizes, "lower it, or make room: when the disk is full the cache is bypassed");
+            findings.warning(
+                "cache.max_bytes",
+                sizes,
+                "lower it, or make room: when the disk is full the cache is bypassed",
+            );
         } else {
             findings.good("cache.max_bytes", sizes);
         }

@@ -10,8 +10,8 @@ mod finding;
 mod machine;
 mod models;
 mod plan;
-mod source;
 mod routes;
+mod source;
 
 pub use finding::{Finding, Grade, Table, exit};
 pub use plan::{Plan, Score};

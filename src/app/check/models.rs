@@ -15,7 +15,9 @@ const CLOSE_BUDGET: Duration = Duration::from_secs(10);
 pub(super) async fn models(settings: &Settings) -> Vec<Finding> {
     let mut findings = Findings::about(Table::Models);
     let is_used = |model: &str| scored(settings).any(|(_, pll)| pll.model == model);
-    if settings.models.keys().any(|name| is_used(name)) && let Err(error) = engine::runtime() {
+    if settings.models.keys().any(|name| is_used(name))
+        && let Err(error) = engine::runtime()
+    {
         findings.unavailable("TAMIS_ORT_LIB", error, "");
     }
     for (name, model) in &settings.models {
@@ -39,7 +41,10 @@ fn scored(settings: &Settings) -> impl Iterator<Item = (&String, &scorer::Settin
 /// What is wrong with a model's files, as sentences.
 fn files(model: &engine::Settings) -> Vec<String> {
     if !model.path.is_dir() {
-        return vec![format!("there is no directory {}; fetch the model, or point the key at it", model.path.display())];
+        return vec![format!(
+            "there is no directory {}; fetch the model, or point the key at it",
+            model.path.display()
+        )];
     }
     let mut told: Vec<String> = engine::files(&model.path).iter().map(ToString::to_string).collect();
     for error in tokenize::files(&model.path) {
@@ -67,7 +72,8 @@ async fn used(settings: &Settings, name: &str, model: &engine::Settings, finding
         findings.unavailable(&path, line, "");
     }
     if wrong.is_empty() {
-        findings.good(&path, format!("{}: the files are there, and those of a manifest are its own", model.path.display()));
+        findings
+            .good(&path, format!("{}: the files are there, and those of a manifest are its own", model.path.display()));
     }
     if tokenize::files(&model.path).is_empty() {
         match Tokenizer::load(&model.path) {
@@ -79,7 +85,8 @@ async fn used(settings: &Settings, name: &str, model: &engine::Settings, finding
         }
     }
     if !wrong.is_empty() {
-        findings.note(format!("models.{name}"), "not loaded, because its files are wrong: device and head were not tried");
+        findings
+            .note(format!("models.{name}"), "not loaded, because its files are wrong: device and head were not tried");
         return;
     }
     match Model::load(name, model).await {
@@ -111,7 +118,9 @@ fn of_tokenizer(settings: &Settings, name: &str, tokenizer: &Tokenizer, findings
     for (signal, pll) in scored(settings).filter(|(_, pll)| pll.model == name) {
         let key = format!("signals.{signal}.window_tokens");
         match pll.fits(signal, tokenizer) {
-            Ok(()) => findings.good(key, format!("{} tokens and the special ones fit the positions", pll.window_tokens)),
+            Ok(()) => {
+                findings.good(key, format!("{} tokens and the special ones fit the positions", pll.window_tokens))
+            }
             Err(scorer::Error::Settings { why, .. }) => findings.add(Grade::Misused, key, why, "lower it"),
             Err(other) => findings.unavailable(key, other, ""),
         }
@@ -136,7 +145,11 @@ async fn of_loaded(name: &str, settings: &engine::Settings, model: Model, findin
         }
     }
     if model.close(CLOSE_BUDGET).await.is_err() {
-        findings.warning(format!("models.{name}.device"), "the device was still busy long after its check", "look at what else runs on it");
+        findings.warning(
+            format!("models.{name}.device"),
+            "the device was still busy long after its check",
+            "look at what else runs on it",
+        );
     }
 }
 
@@ -144,13 +157,18 @@ async fn of_loaded(name: &str, settings: &engine::Settings, model: Model, findin
 fn told(name: &str, error: scorer::Error) -> (String, String) {
     let key = |key: &str| format!("models.{name}.{key}");
     match error {
-        scorer::Error::Mismatch { why, .. } => (key("path"), format!("{why}: tokenizer and model don't belong together")),
+        scorer::Error::Mismatch { why, .. } => {
+            (key("path"), format!("{why}: tokenizer and model don't belong together"))
+        }
         scorer::Error::Unhealthy { why, .. } => (
             key("head_check"),
             format!("the masked-LM head fails the health check: {why}; check the export, or set it to \"warn\""),
         ),
         scorer::Error::Engine(error @ engine::Error::DeviceAbsent { .. }) => (key("device"), error.to_string()),
         scorer::Error::Engine(error @ engine::Error::WarmUp { .. }) => (key("budget_tokens"), error.to_string()),
-        other => (key("path"), other.to_string()),
+        error @ (scorer::Error::Settings { .. }
+        | scorer::Error::Tokenize(_)
+        | scorer::Error::Engine(_)
+        | scorer::Error::Task { .. }) => (key("path"), error.to_string()),
     }
 }

@@ -87,7 +87,11 @@ impl Plan {
                 ),
             ));
         }
-        lines.extend(self.text_signals.iter().map(|name| ("measure", format!("{name}: counts and rates of the text, without a model"))));
+        lines.extend(
+            self.text_signals
+                .iter()
+                .map(|name| ("measure", format!("{name}: counts and rates of the text, without a model"))),
+        );
         lines.extend(self.rules.iter().map(|rule| ("judge", rule.clone())));
         if self.rules.is_empty() {
             lines.push(("judge", "no rules: every document passes".to_owned()));
@@ -138,12 +142,8 @@ fn delivery(settings: &Settings) -> String {
 
 /// A rule in words.
 fn rule(rule: &RuleSettings) -> String {
-    let own = Override {
-        min: rule.min,
-        max: rule.max,
-        review_below: rule.review_below,
-        review_above: rule.review_above,
-    };
+    let own =
+        Override { min: rule.min, max: rule.max, review_below: rule.review_below, review_above: rule.review_above };
     let missing = match rule.missing {
         Missing::Fail => "fails",
         Missing::Review => "is for review",

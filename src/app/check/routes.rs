@@ -84,7 +84,8 @@ fn of_topic<'a>(keys: &str, topic: &'a Topic, findings: &mut Findings) -> Option
         }
         Some(true) => findings.good(keys, format!("{name}: {count} partitions, may be written")),
         None => {
-            findings.good(keys, format!("{name}: {count} partitions; whether it may be written, the broker does not tell"));
+            findings
+                .good(keys, format!("{name}: {count} partitions; whether it may be written, the broker does not tell"));
         }
     }
     Some(partitions)
@@ -95,11 +96,15 @@ fn copies(keys: &str, topic: &Topic, partitions: &[Partition], brokers: usize, f
     let least = topic.settings.as_ref().ok().and_then(|settings| settings.min_in_sync).unwrap_or(1);
     let short = partitions.iter().filter(|partition| partition.has_leader && partition.in_sync < least).count();
     if short > 0 {
-        let what = format!("{}: {short} partitions have fewer copies up to date than min.insync.replicas = {least} asks for", topic.name);
+        let what = format!(
+            "{}: {short} partitions have fewer copies up to date than min.insync.replicas = {least} asks for",
+            topic.name
+        );
         findings.warning(keys, what, "outputs wait until they are back: look at the brokers");
     }
     if brokers > 1 && partitions.iter().any(|partition| partition.replicas == 1) {
-        findings.note(keys, format!("{}: has one copy only; a broker that is lost takes its records along", topic.name));
+        findings
+            .note(keys, format!("{}: has one copy only; a broker that is lost takes its records along", topic.name));
     }
 }
 
@@ -139,7 +144,9 @@ impl Needs {
         let largest = limits.collect::<Option<Vec<u64>>>().and_then(|limits| limits.into_iter().max());
         let document = settings.document.max_bytes;
         match largest {
-            Some(largest) if largest < document => Self { document: largest, dead_letter: largest, why: "the source's topics take" },
+            Some(largest) if largest < document => {
+                Self { document: largest, dead_letter: largest, why: "the source's topics take" }
+            }
             Some(largest) => Self { document, dead_letter: largest, why: "document.max_bytes allows" },
             None => Self { document, dead_letter: document, why: "document.max_bytes allows" },
         }
@@ -152,25 +159,35 @@ fn room(keys: &str, topic: &Topic, needs: &Needs, is_dead_letter: bool, findings
         Ok(settings) => settings,
         Err(why) => {
             let name = &topic.name;
-            return findings.note(keys, format!("{name}: its limits can't be seen ({why}); DescribeConfigs on the topic would allow it"));
+            return findings.note(
+                keys,
+                format!("{name}: its limits can't be seen ({why}); DescribeConfigs on the topic would allow it"),
+            );
         }
     };
     if let Some(limit) = settings.max_message_bytes {
         let (limit_shown, name) = (bytes(limit), &topic.name);
         let what = format!("{name}: max.message.bytes is {limit_shown}");
         if is_dead_letter && limit < needs.dead_letter {
-            let what = format!("{what}, and the source's topics take records of {}: a dead letter that does not fit stops the worker", bytes(needs.dead_letter));
+            let what = format!(
+                "{what}, and the source's topics take records of {}: a dead letter that does not fit stops the worker",
+                bytes(needs.dead_letter)
+            );
             findings.warning(keys, what, "raise it above theirs");
         } else if is_dead_letter && limit < needs.dead_letter.saturating_add(HEADERS_BYTES) {
             findings.note(keys, format!("{what}, which leaves a dead letter as large as the source takes no room for its headers; raise it by 64 KiB"));
         } else if !is_dead_letter && limit < needs.document {
-            let what = format!("{what}, and {} {}: a larger document becomes a dead letter", needs.why, bytes(needs.document));
+            let what =
+                format!("{what}, and {} {}: a larger document becomes a dead letter", needs.why, bytes(needs.document));
             findings.warning(keys, what, "raise it, or lower document.max_bytes");
         }
     }
     if settings.is_compacted {
         let then = if is_dead_letter { "stops the worker" } else { "becomes a dead letter" };
-        let what = format!("{}: cleanup.policy is compact: a record without a key {then}, and of those with one key only the last stays", topic.name);
+        let what = format!(
+            "{}: cleanup.policy is compact: a record without a key {then}, and of those with one key only the last stays",
+            topic.name
+        );
         findings.warning(keys, what, "set cleanup.policy to delete, unless that is meant");
     }
 }
@@ -184,7 +201,9 @@ fn of_delivery(settings: &Settings, facts: &SinkFacts, id: Option<&str>, finding
         (Guarantee::ExactlyOnce, Some(Err(why)), Some(id)) => {
             let what = format!("exactly-once: no transaction can be begun under the id {id}: {why}");
             let prefix = id.strip_suffix("check").unwrap_or(id);
-            let next = format!("allow this user Write and Describe on transactional ids with the prefix {prefix:?}, or choose at-least-once");
+            let next = format!(
+                "allow this user Write and Describe on transactional ids with the prefix {prefix:?}, or choose at-least-once"
+            );
             findings.unavailable(key, what, &next);
         }
         (Guarantee::ExactlyOnce, _, _) => {}

@@ -14,7 +14,9 @@ pub(super) fn source(settings: &SourceSettings, facts: &SourceFacts) -> Vec<Find
     }
     match &facts.group {
         Ok(group) => of_group(settings, group, &facts.assignors, &mut findings),
-        Err(why) => findings.note("source.kafka.group", format!("{}: the broker tells nothing ({why})", settings.group)),
+        Err(why) => {
+            findings.note("source.kafka.group", format!("{}: the broker tells nothing ({why})", settings.group))
+        }
     }
     if facts.topics.iter().any(|topic| topic.partitions().is_some()) {
         of_progress(facts, &mut findings);
@@ -44,7 +46,9 @@ fn of_topic(topic: &Topic, findings: &mut Findings) {
             findings.unavailable(key, what, "allow it Read on the topic");
         }
         Some(true) => findings.good(key, format!("{name}: {count} partitions, may be read")),
-        None => findings.good(key, format!("{name}: {count} partitions; whether it may be read, the broker does not tell")),
+        None => {
+            findings.good(key, format!("{name}: {count} partitions; whether it may be read, the broker does not tell"))
+        }
     }
     leaders(key, topic, findings);
 }
@@ -54,7 +58,8 @@ pub(super) fn leaders(key: &str, topic: &Topic, findings: &mut Findings) {
     let Seen::There(partitions) = &topic.seen else { return };
     let without = partitions.iter().filter(|partition| !partition.has_leader).count();
     if without > 0 {
-        let what = format!("{}: {without} of {} partitions have no leader and stand still", topic.name, partitions.len());
+        let what =
+            format!("{}: {without} of {} partitions have no leader and stand still", topic.name, partitions.len());
         findings.warning(key, what, "look at the brokers");
     }
 }
@@ -67,7 +72,9 @@ fn of_group(settings: &SourceSettings, group: &Group, assignors: &[String], find
     }
     match group.members {
         0 => findings.good(key, format!("{name}: has no members now")),
-        members => findings.good(key, format!("{name}: has {members} now; a worker more shares the partitions with them")),
+        members => {
+            findings.good(key, format!("{name}: has {members} now; a worker more shares the partitions with them"))
+        }
     }
     match group.protocol {
         GroupProtocol::Consumer if group.members > 0 => findings.warning(

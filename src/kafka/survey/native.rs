@@ -139,7 +139,8 @@ impl Permissions {
             return Self { read: None, write: None };
         }
         let operations = list(first, count);
-        let has = |wanted: Op| Some(operations.contains(&wanted) || operations.contains(&Op::RD_KAFKA_ACL_OPERATION_ALL));
+        let has =
+            |wanted: Op| Some(operations.contains(&wanted) || operations.contains(&Op::RD_KAFKA_ACL_OPERATION_ALL));
         Self { read: has(Op::RD_KAFKA_ACL_OPERATION_READ), write: has(Op::RD_KAFKA_ACL_OPERATION_WRITE) }
     }
 }
@@ -207,9 +208,32 @@ fn partition(found: *const c::rd_kafka_TopicPartitionInfo_t) -> Partition {
     Partition { has_leader, replicas, in_sync }
 }
 
+/// Why nothing is known about a group.
+pub(super) struct Silence {
+    pub(super) why: String,
+    /// Whether it passes by itself: the coordinator is on its way, as on a cluster that never had a group.
+    pub(super) is_passing: bool,
+}
+
+impl From<String> for Silence {
+    fn from(why: String) -> Self {
+        Self { why, is_passing: false }
+    }
+}
+
+/// Whether a coordinator's refusal passes by itself.
+pub(super) fn is_passing(code: RDKafkaErrorCode) -> bool {
+    [
+        RDKafkaErrorCode::NotCoordinator,
+        RDKafkaErrorCode::CoordinatorNotAvailable,
+        RDKafkaErrorCode::CoordinatorLoadInProgress,
+    ]
+    .contains(&code)
+}
+
 /// What the coordinator says about the group `name`.
 #[allow(unsafe_code, reason = "the admin interface has no safe face for this question")]
-pub(super) fn group<C: ClientContext>(client: &Client<C>, name: &str, limit: Duration) -> Result<Group, String> {
+pub(super) fn group<C: ClientContext>(client: &Client<C>, name: &str, limit: Duration) -> Result<Group, Silence> {
     let owned = c_names(&[name])?;
     let mut pointers: Vec<*const c_char> = owned.iter().map(|name| name.as_ptr()).collect();
     let kind = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
@@ -222,15 +246,17 @@ pub(super) fn group<C: ClientContext>(client: &Client<C>, name: &str, limit: Dur
     unsafe {
         let result = c::rd_kafka_event_DescribeConsumerGroups_result(event.0);
         if result.is_null() {
-            return Err("an answer of another kind".to_owned());
+            return Err("an answer of another kind".to_owned().into());
         }
         let found = list(c::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count).cast_const(), count);
-        let Some(found) = found.first().copied() else { return Err("an empty answer".to_owned()) };
+        let Some(found) = found.first().copied() else { return Err("an empty answer".to_owned().into()) };
         let operations = c::rd_kafka_ConsumerGroupDescription_authorized_operations(found, &raw mut operations_count);
         let is_hidden = match failure(c::rd_kafka_ConsumerGroupDescription_error(found)) {
             None | Some((RDKafkaErrorCode::GroupIdNotFound, _)) => false,
             Some((RDKafkaErrorCode::GroupAuthorizationFailed, _)) => true,
-            Some((_, why)) => return Err(why),
+            Some((code, why)) => {
+                return Err(Silence { why: format!("{code}: {why}"), is_passing: is_passing(code) });
+            }
         };
         Ok(Group {
             is_hidden,
@@ -287,7 +313,8 @@ pub(super) fn topic_settings<C: ClientContext>(
             }
             let mut entries = 0;
             let entries = list(c::rd_kafka_ConfigResource_configs(resource, &raw mut entries).cast_const(), entries);
-            let pair = |entry| (text_of(c::rd_kafka_ConfigEntry_name(entry)), text_of(c::rd_kafka_ConfigEntry_value(entry)));
+            let pair =
+                |entry| (text_of(c::rd_kafka_ConfigEntry_name(entry)), text_of(c::rd_kafka_ConfigEntry_value(entry)));
             settings.insert(name, Ok(entries.into_iter().map(pair).collect()));
         }
     }
