@@ -19,6 +19,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -158,15 +159,15 @@ pub fn source(settings: &SourceSettings, reach: Duration) -> Result<SourceFacts,
     let consumer: BaseConsumer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("source.kafka", &error))?;
     let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-    let brokers = reached(consumer.client(), names.first(), &ear, reach, &settings.brokers, || {
+    let reached = reached(consumer.client(), names.first(), &ear, reach, &settings.brokers, || {
         drop(consumer.poll(Duration::ZERO))
     })?;
-    let topics = topics(consumer.client(), &names);
+    let topics = topics(consumer.client(), reached, &names);
     let group = patiently(|| native::group(consumer.client(), &settings.group, QUESTION));
     let progress = patiently(|| progress(&consumer, &topics));
     let offered = config.get("partition.assignment.strategy").unwrap_or_default();
     Ok(SourceFacts {
-        brokers,
+        brokers: reached.brokers,
         topics,
         group,
         progress,
@@ -197,10 +198,10 @@ pub fn sink(
     let producer: ThreadedProducer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("sink.kafka", &error))?;
     let bootstrap = config.get("bootstrap.servers").unwrap_or_default();
-    let brokers = reached(producer.client(), names.first(), &ear, reach, bootstrap, || ())?;
+    let reached = reached(producer.client(), names.first(), &ear, reach, bootstrap, || ())?;
     Ok(SinkFacts {
-        brokers,
-        topics: topics(producer.client(), names),
+        brokers: reached.brokers,
+        topics: topics(producer.client(), reached, names),
         message_max_bytes: config.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_000_000),
         transactions: transactional_id
             .map(|id| init_transactions(&producer, id, QUESTION).map_err(|error| error.reason())),
@@ -218,7 +219,15 @@ pub fn properties(source: Option<&SourceSettings>, sink: Option<&SinkSettings>) 
     read.into_iter().chain(written).collect()
 }
 
-/// Waits for a first answer and gives the number of brokers. An answer that no waiting changes ends the wait.
+/// A cluster that answered.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    brokers: usize,
+    /// The broker that is asked further: not every cluster names a controller.
+    asked: i32,
+}
+
+/// Waits for a first answer. An answer that no waiting changes ends the wait.
 fn reached<C: ClientContext>(
     client: &Client<C>,
     topic: Option<&&str>,
@@ -226,14 +235,22 @@ fn reached<C: ClientContext>(
     reach: Duration,
     brokers: &str,
     serve: impl Fn(),
-) -> Result<usize, Error> {
+) -> Result<Reached, Error> {
     let deadline = Instant::now() + reach;
     loop {
         // One topic's metadata suffices, and on a large cluster that of all is long.
         let outcome = client.fetch_metadata(topic.copied(), TRY);
         serve();
         let error = match outcome {
-            Ok(metadata) => return Ok(metadata.brokers().len()),
+            Ok(metadata) => {
+                // A bootstrap address has no number of its own: then the first broker of the cluster's list is asked.
+                let first = metadata.brokers().first().map_or(-1, MetadataBroker::id);
+                let answered = metadata.orig_broker_id();
+                return Ok(Reached {
+                    brokers: metadata.brokers().len(),
+                    asked: if answered >= 0 { answered } else { first },
+                });
+            }
             Err(error) => error,
         };
         if ear.is_hopeless() || Instant::now() >= deadline {
@@ -245,7 +262,7 @@ fn reached<C: ClientContext>(
 }
 
 /// Topics with their settings. What can't be learnt is said in its place.
-fn topics<C: ClientContext>(client: &Client<C>, names: &[&str]) -> Vec<Topic> {
+fn topics<C: ClientContext>(client: &Client<C>, reached: Reached, names: &[&str]) -> Vec<Topic> {
     let unclear = |name: &&str, why: &str| Topic {
         name: (*name).to_owned(),
         seen: Seen::Unclear(why.to_owned()),
@@ -253,7 +270,7 @@ fn topics<C: ClientContext>(client: &Client<C>, names: &[&str]) -> Vec<Topic> {
         may_write: None,
         settings: Err(why.to_owned()),
     };
-    let mut topics = match native::topics(client, names, QUESTION) {
+    let mut topics = match native::topics(client, reached.asked, names, QUESTION) {
         Ok(topics) => topics,
         Err(why) => return names.iter().map(|name| unclear(name, &why)).collect(),
     };
@@ -265,7 +282,7 @@ fn topics<C: ClientContext>(client: &Client<C>, names: &[&str]) -> Vec<Topic> {
     if there.is_empty() {
         return topics;
     }
-    let settings = native::topic_settings(client, &there, QUESTION);
+    let settings = native::topic_settings(client, reached.asked, &there, QUESTION);
     for topic in topics.iter_mut().filter(|topic| topic.is_there()) {
         topic.settings = match &settings {
             Err(why) => Err(why.clone()),
@@ -444,6 +461,25 @@ mod tests {
         assert_eq!(found.len(), 2, "{text:?}");
         assert!(text[0].contains("sasl.pasword") && !text[0].contains("s3cret"), "{text:?}");
         assert!(text[1].contains("[sink.kafka]") && text[1].contains("linger.ms"), "{text:?}");
+    }
+
+    #[test]
+    fn a_broker_that_knows_few_questions_is_soon_done_with() {
+        let broker = crate::kafka::Embedded::start(&[("in", 3), ("out", 2)]).unwrap();
+        let settings = SourceSettings {
+            brokers: broker.brokers().to_owned(),
+            topics: vec!["in".into(), "gone".into()],
+            group: "g".into(),
+            ..Default::default()
+        };
+        let begun = Instant::now();
+        let facts = source(&settings, QUESTION).unwrap();
+        assert_eq!(facts.topics[0].partitions(), Some(3));
+        assert_eq!((facts.topics[0].may_read, &facts.topics[1].seen), (None, &Seen::Absent));
+        assert!(facts.topics[0].settings.is_err() && facts.group.is_err(), "{facts:?}");
+        let facts = sink(Some(&settings), &SinkSettings::default(), Some("g-check"), &["out"], QUESTION).unwrap();
+        assert_eq!((facts.topics[0].partitions(), facts.transactions), (Some(2), Some(Ok(()))));
+        assert!(begun.elapsed() < 2 * QUESTION, "a question that the broker does not know was waited for");
     }
 
     #[test]

@@ -47,11 +47,12 @@ impl Drop for Event {
     }
 }
 
-/// Asks one question of kind `kind` and waits for its answer, at most `limit`.
+/// Asks one question of kind `kind` and waits for its answer, at most `limit`. It goes to `broker` if given, else where such questions belong.
 #[allow(unsafe_code, reason = "the admin interface has no safe face for these questions")]
 fn ask<C: ClientContext>(
     client: &Client<C>,
     kind: c::rd_kafka_admin_op_t,
+    broker: Option<i32>,
     wants_permissions: bool,
     limit: Duration,
     question: impl FnOnce(*mut c::rd_kafka_t, *const c::rd_kafka_AdminOptions_t, *mut c::rd_kafka_queue_t),
@@ -68,6 +69,9 @@ fn ask<C: ClientContext>(
     // SAFETY: `options` is live, `message` has the length given; an error object is ours to free.
     unsafe {
         c::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, message.as_mut_ptr(), message.len());
+        if let Some(broker) = broker {
+            c::rd_kafka_AdminOptions_set_broker(options.0, broker, message.as_mut_ptr(), message.len());
+        }
         if wants_permissions {
             let error = c::rd_kafka_AdminOptions_set_include_authorized_operations(options.0, 1);
             if !error.is_null() {
@@ -145,17 +149,18 @@ impl Permissions {
     }
 }
 
-/// What the cluster says about `names`, in their order. Their limits are asked apart: see [`topic_settings`].
+/// What `broker` says about `names`, in their order. Their limits are asked apart: see [`topic_settings`].
 #[allow(unsafe_code, reason = "the admin interface has no safe face for this question")]
 pub(super) fn topics<C: ClientContext>(
     client: &Client<C>,
+    broker: i32,
     names: &[&str],
     limit: Duration,
 ) -> Result<Vec<Topic>, String> {
     let owned = c_names(names)?;
     let mut pointers: Vec<*const c_char> = owned.iter().map(|name| name.as_ptr()).collect();
     let kind = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    let event = ask(client, kind, true, limit, |native, options, queue| {
+    let event = ask(client, kind, Some(broker), true, limit, |native, options, queue| {
         // SAFETY: the names live until the call returns, which copies them; the collection is freed after the library copied it.
         unsafe {
             let collection = c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -237,7 +242,7 @@ pub(super) fn group<C: ClientContext>(client: &Client<C>, name: &str, limit: Dur
     let owned = c_names(&[name])?;
     let mut pointers: Vec<*const c_char> = owned.iter().map(|name| name.as_ptr()).collect();
     let kind = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    let event = ask(client, kind, true, limit, |native, options, queue| {
+    let event = ask(client, kind, None, true, limit, |native, options, queue| {
         // SAFETY: the names live until the call returns, which copies them.
         unsafe { c::rd_kafka_DescribeConsumerGroups(native, pointers.as_mut_ptr(), pointers.len(), options, queue) }
     })?;
@@ -276,16 +281,17 @@ pub(super) fn group<C: ClientContext>(client: &Client<C>, name: &str, limit: Dur
 /// The settings of topics, by topic and key; a topic's own error in place of its settings.
 pub(super) type TopicSettings = BTreeMap<String, Result<BTreeMap<String, String>, String>>;
 
-/// The settings of `names` that are in force, the broker's defaults included.
+/// The settings of `names` that are in force, by what `broker` says, its defaults included.
 #[allow(unsafe_code, reason = "shares the queue and the time limit with the questions above")]
 pub(super) fn topic_settings<C: ClientContext>(
     client: &Client<C>,
+    broker: i32,
     names: &[&str],
     limit: Duration,
 ) -> Result<TopicSettings, String> {
     let owned = c_names(names)?;
     let kind = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
-    let event = ask(client, kind, false, limit, |native, options, queue| {
+    let event = ask(client, kind, Some(broker), false, limit, |native, options, queue| {
         // SAFETY: names and resources live until the call returns, which copies them; the resources are freed once.
         unsafe {
             let of = c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
