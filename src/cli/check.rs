@@ -17,7 +17,7 @@ pub(super) fn check(args: &Check, overrides: &[Override]) -> Result<(), Failure>
         Err(error) => Report::unread(&error),
     };
     let pipeline = args.pipeline.display().to_string();
-    let text = if args.json { json(&pipeline, &report)? } else { text(&pipeline, &report, io::stdout().is_terminal()) };
+    let text = if args.json { json(&pipeline, &report)? } else { text(&pipeline, &report, colourful()) };
     io::stdout().write_all(text.as_bytes()).map_err(app::bug)?;
     let problems = count(&report.findings, "problem");
     let exit = app::exit(&report.findings);
@@ -25,6 +25,11 @@ pub(super) fn check(args: &Check, overrides: &[Override]) -> Result<(), Failure>
         return Ok(());
     }
     Err(Failure::new(exit, format!("{pipeline}: {}, so `run` would refuse it", counted(problems, "problem"))))
+}
+
+/// Whether marks are coloured: on a terminal, unless its owner wants none (<https://no-color.org>).
+fn colourful() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// What `--json` prints.

@@ -3,6 +3,10 @@
 use crate::corpus::Class;
 use rdkafka::error::KafkaError;
 
+/// What to do about an id that may not be used.
+const DENIED: &str =
+    "; allow this user Write and Describe on transactional ids that begin like it, or choose at-least-once";
+
 /// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,10 +35,12 @@ pub enum Error {
         message: String,
     },
     /// Transactions could not be started for this id.
-    #[error("transactional id {id} can't be used: {message}")]
+    #[error("transactional id {id} can't be used: {message}{}", if *.is_denied { DENIED } else { "" })]
     Transactions {
         /// The id.
         id: String,
+        /// Whether a permission is missing.
+        is_denied: bool,
         /// What the broker said.
         message: String,
     },
@@ -44,20 +50,6 @@ pub enum Error {
     /// The embedded broker failed.
     #[error("embedded broker: {0}")]
     Embedded(String),
-}
-
-impl Error {
-    /// What the library or the broker said, where a caller says the rest.
-    pub(super) fn reason(&self) -> String {
-        match self {
-            Self::Transactions { message, .. } => message.clone(),
-            Self::Property { .. }
-            | Self::Unreachable { .. }
-            | Self::Topic { .. }
-            | Self::Thread(_)
-            | Self::Embedded(_) => self.to_string(),
-        }
-    }
 }
 
 /// A client that could not be made of its properties. The value of a property is left out: it may be a secret under a misspelt name.

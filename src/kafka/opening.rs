@@ -38,7 +38,11 @@ pub(super) fn init_transactions<C: ProducerContext + 'static>(
             Err(KafkaError::Transaction(inner)) if inner.is_retriable() && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(100));
             }
-            Err(error) => return Err(Error::Transactions { id: id.to_owned(), message: error.to_string() }),
+            Err(error) => {
+                let is_denied =
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed);
+                return Err(Error::Transactions { id: id.to_owned(), is_denied, message: error.to_string() });
+            }
         }
     }
 }

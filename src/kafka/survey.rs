@@ -204,7 +204,7 @@ pub fn sink(
         topics: topics(producer.client(), reached, names),
         message_max_bytes: config.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_000_000),
         transactions: transactional_id
-            .map(|id| init_transactions(&producer, id, QUESTION).map_err(|error| error.reason())),
+            .map(|id| init_transactions(&producer, id, QUESTION).map_err(|error| error.to_string())),
     })
 }
 

@@ -23,13 +23,12 @@ pub struct Secured {
     pub guarded: String,
 }
 
-/// The broker with an authorizer, starting it at the first call. It knows the users `alice`, `bob` and `carol`.
+/// The broker with an authorizer, starting it at the first call. It knows the users `alice` and `bob`.
 pub fn secured() -> &'static Secured {
     static BROKER: OnceLock<Secured> = OnceLock::new();
     BROKER.get_or_init(|| {
         let dir = folder("secured");
-        let users: String =
-            ["alice", "bob", "carol"].iter().map(|user| format!(" user_{user}=\"{user}-secret\"")).collect();
+        let users: String = ["alice", "bob"].iter().map(|user| format!(" user_{user}=\"{user}-secret\"")).collect();
         let login = "org.apache.kafka.common.security.plain.PlainLoginModule";
         let open = up(
             &dir,

@@ -253,7 +253,10 @@ fn missing_permissions_are_told_by_topic_and_operation_and_run_refuses_too() {
     said.says("ok", &["routes.pass", "may be written"]);
     said.says("problem", &["routes.dead_letter", "\"check-acl.dead\" may not be written", "Write"]);
     said.says("problem", &["routes.fail", "\"check-acl.fail\" may not be seen"]);
-    said.says("problem", &["delivery.guarantee", "no transaction", "prefix \"check-acl-"]);
+    said.says(
+        "problem",
+        &["delivery.guarantee", "no transaction", "check-acl-", "Write and Describe on transactional ids"],
+    );
     assert_eq!(said.problems().len(), 3, "{}", said.out);
     assert_eq!(referee.ask("listing", json!({"brokers": open})), before);
     let refused = tamis("run", &file, &sets);
@@ -272,7 +275,9 @@ fn missing_permissions_are_told_by_topic_and_operation_and_run_refuses_too() {
     assert_eq!((said.code, said.problems().len()), (Some(69), 1), "{}", said.out);
     let refused = tamis("run", &file, &sets);
     assert_eq!(refused.code, Some(69), "{}", refused.err);
-    assert!(refused.err.contains("transactional id check-acl-"), "{}", refused.err);
+    for part in ["transactional id check-acl-", "Write and Describe on transactional ids"] {
+        assert!(refused.err.contains(part), "{part}:\n{}", refused.err);
+    }
 
     allow(
         &mut referee,
@@ -284,14 +289,20 @@ fn missing_permissions_are_told_by_topic_and_operation_and_run_refuses_too() {
     );
     let said = tamis("check", &file, &sets);
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+}
 
-    // Bob may not do anything; with a wrong password nobody is let in, and that is told at once.
-    let (file, sets) = guarded("check-acl", &topics, "bob", "bob-secret");
+#[test]
+fn a_user_who_may_do_nothing_and_a_wrong_password_are_told() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("check-bob");
+    let all: Vec<Value> = topics.all().iter().map(|name| json!({"name": name, "partitions": 1})).collect();
+    referee.ask("create", json!({"brokers": broker::secured().open, "topics": all}));
+    let (file, sets) = guarded("check-bob", &topics, "bob", "bob-secret");
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
     let said = tamis("check", &file, &sets);
-    said.says("problem", &["source.kafka.topics", "\"check-acl.raw\" may not be seen"]);
+    said.says("problem", &["source.kafka.topics", "\"check-bob.raw\" may not be seen"]);
     said.says("problem", &["source.kafka.group", "Read on the group"]);
-    let (file, sets) = guarded("check-acl", &topics, "bob", "guessed");
+    let (file, sets) = guarded("check-bob", &topics, "bob", "guessed");
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
     let said = tamis("check", &file, &sets);
     assert_eq!(said.code, Some(69), "{}\n{}", said.out, said.err);

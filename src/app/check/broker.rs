@@ -77,7 +77,7 @@ fn told(
             Some(facts)
         }
         (Some(Err(error)), _) => {
-            findings.push(failed(Table::Source, "source.kafka", &error));
+            findings.extend(failed(Table::Source, "source.kafka", &error));
             // One cluster that does not answer is told once.
             let is_same = settings.fits_a_transaction() && matches!(error, kafka::Error::Unreachable { .. });
             if is_same && matches!(sink, Some(Err(kafka::Error::Unreachable { .. }))) {
@@ -89,25 +89,26 @@ fn told(
     };
     match sink {
         Some(Ok(sink)) => findings.extend(routes::routes(settings, facts.as_ref(), &sink, id)),
-        Some(Err(error)) => findings.push(failed(Table::Routes, "sink.kafka", &error)),
+        Some(Err(error)) => findings.extend(failed(Table::Routes, "sink.kafka", &error)),
         None => {}
     }
     findings
 }
 
 /// A cluster that could not be asked.
-fn failed(table: Table, key: &str, error: &kafka::Error) -> Finding {
+fn failed(table: Table, key: &str, error: &kafka::Error) -> Vec<Finding> {
     let mut findings = Findings::about(table);
-    let (grade, key) = match error {
-        kafka::Error::Property { .. } => (Grade::Misused, format!("{key}.properties")),
+    match error {
+        kafka::Error::Property { message, .. } => {
+            findings.add(Grade::Misused, format!("{key}.properties"), message, "");
+        }
         kafka::Error::Unreachable { .. }
         | kafka::Error::Topic { .. }
         | kafka::Error::Transactions { .. }
         | kafka::Error::Thread(_)
-        | kafka::Error::Embedded(_) => (Grade::Unavailable, format!("{key}.brokers")),
-    };
-    findings.add(grade, key, error, "");
-    findings.list.remove(0)
+        | kafka::Error::Embedded(_) => findings.unavailable(format!("{key}.brokers"), error, ""),
+    }
+    findings.list
 }
 
 /// What is not looked at without a broker.

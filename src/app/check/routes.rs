@@ -198,13 +198,8 @@ fn of_delivery(settings: &Settings, facts: &SinkFacts, id: Option<&str>, finding
         (Guarantee::ExactlyOnce, Some(Ok(())), Some(id)) => {
             findings.good(key, format!("exactly-once: transactions can be begun (tried under the id {id})"));
         }
-        (Guarantee::ExactlyOnce, Some(Err(why)), Some(id)) => {
-            let what = format!("exactly-once: no transaction can be begun under the id {id}: {why}");
-            let prefix = id.strip_suffix("check").unwrap_or(id);
-            let next = format!(
-                "allow this user Write and Describe on transactional ids with the prefix {prefix:?}, or choose at-least-once"
-            );
-            findings.unavailable(key, what, &next);
+        (Guarantee::ExactlyOnce, Some(Err(why)), Some(_)) => {
+            findings.unavailable(key, format!("exactly-once: no transaction can be begun: {why}"), "");
         }
         (Guarantee::ExactlyOnce, _, _) => {}
         (Guarantee::AtLeastOnce, _, _) => {

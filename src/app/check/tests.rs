@@ -186,10 +186,10 @@ fn a_compacted_output_is_told_with_what_it_does_to_records_without_a_key() {
 }
 
 #[test]
-fn transactions_that_are_refused_name_the_prefix_that_needs_the_permission() {
+fn transactions_that_are_refused_are_a_problem_in_the_brokers_words() {
     let mut facts = sink_facts();
-    facts.transactions = Some(Err("Transactional Id authorization failed".into()));
-    one(&of_routes(&facts), Grade::Unavailable, &["delivery.guarantee", "g-host-check", "prefix \"g-host-\"", "Write"]);
+    facts.transactions = Some(Err("transactional id g-host-check can't be used: it is too long".into()));
+    one(&of_routes(&facts), Grade::Unavailable, &["delivery.guarantee", "no transaction", "g-host-check", "too long"]);
 }
 
 #[test]
