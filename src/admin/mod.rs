@@ -13,5 +13,5 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use server::{Error, Server, serve};
+pub use server::{Error, Server, probe, serve};
 pub use settings::Settings;

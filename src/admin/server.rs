@@ -71,6 +71,15 @@ pub async fn serve(settings: &Settings, board: Board, exporter: Exporter) -> Res
     Ok(Server { address, stop, task })
 }
 
+/// Whether the endpoints could listen: binds `settings.listen` as [`serve`] would, and lets go of it.
+///
+/// # Errors
+/// [`Error::Bind`].
+pub fn probe(settings: &Settings) -> Result<SocketAddr, Error> {
+    let refused = |source| Error::Bind { listen: settings.listen.clone(), source };
+    std::net::TcpListener::bind(settings.listen.as_str()).and_then(|listener| listener.local_addr()).map_err(refused)
+}
+
 impl Server {
     /// Where the endpoints listen, the port resolved.
     #[must_use]

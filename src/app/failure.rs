@@ -19,6 +19,12 @@ impl Failure {
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string() }
     }
+
+    /// Both failures, told together; wrong settings give the exit code, else `other` does.
+    pub(super) fn and(self, other: &Self) -> Self {
+        let exit = if self.exit == Exit::Usage { self.exit } else { other.exit };
+        Self { exit, message: format!("{}\n{}", self.message, other.message) }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -104,7 +110,18 @@ impl From<crate::decode::Error> for Failure {
 
 impl From<scorer::Error> for Failure {
     fn from(error: scorer::Error) -> Self {
-        Self::new(Exit::Unavailable, error)
+        let exit = match &error {
+            scorer::Error::Settings { .. } => Exit::Usage,
+            scorer::Error::Mismatch { .. }
+            | scorer::Error::Unreadable { .. }
+            | scorer::Error::Export { .. }
+            | scorer::Error::NotMasked { .. }
+            | scorer::Error::Unhealthy { .. }
+            | scorer::Error::Tokenize(_)
+            | scorer::Error::Engine(_)
+            | scorer::Error::Task { .. } => Exit::Unavailable,
+        };
+        Self::new(exit, error)
     }
 }
 

@@ -1,17 +1,19 @@
 //! Composition: settings become running parts, and the parts end in order.
 //!
-//! Owns: which part is built from which settings, the drain order, what a failure means for the exit code, process signals.
+//! Owns: which part is built from which settings, the check before a start, the drain order, what a failure means for the exit code, process signals.
 //! In: checked settings. Out: an ending with its summary, or a [`Failure`].
 //! Invariants: nothing is opened before the settings were checked; every step of the shutdown is bounded.
 //! Must not know: how anything works.
 
 mod assemble;
+mod check;
 mod failure;
 mod open;
 mod run;
 mod score;
 mod stop;
 
+pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
 pub use failure::Failure;
 pub use run::{Watch, run};
 pub(crate) use run::{announce, bug};

@@ -109,10 +109,12 @@ fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
     match settings.guarantee() {
         pipeline::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
         pipeline::Guarantee::ExactlyOnce => {
-            let host = gethostname::gethostname();
-            Guarantee::ExactlyOnce {
-                transactional_id: format!("{}-{}-{instance}", kafka.group, host.to_string_lossy()),
-            }
+            Guarantee::ExactlyOnce { transactional_id: transactional_id(&kafka.group, &instance.to_string()) }
         }
     }
+}
+
+/// The transactional id of one worker of `group` on this machine.
+pub(super) fn transactional_id(group: &str, instance: &str) -> String {
+    format!("{group}-{}-{instance}", gethostname::gethostname().to_string_lossy())
 }

@@ -1,6 +1,7 @@
 //! Owns the daemon: what starts, in which order, and how it ends.
 
 use super::assemble::Parts;
+use super::check;
 use super::failure::Failure;
 use super::open::{Books, Opening};
 use super::stop;
@@ -85,11 +86,17 @@ struct Started {
     sink: Sink,
 }
 
-/// Loads the models and opens source and sink. Nothing is read yet.
+/// Asks the brokers, loads the models and opens source and sink. Nothing is read yet.
 async fn start(settings: &Settings, board: &Board, progress: Progress) -> Result<Started, Failure> {
     let own = settings.clone();
     let books = tokio::task::spawn_blocking(move || Books::open(&own)).await??;
-    let parts = Parts::assemble(settings, board).await?;
+    // At the same time: brokers answer while the models load, and what both have to say is told at once.
+    let (asked, parts) = tokio::join!(check::broker(settings, check::Probe::Leave), Parts::assemble(settings, board));
+    let parts = match (check::refuse(&asked), parts) {
+        (Ok(()), parts) => parts?,
+        (Err(refused), Ok(_)) => return Err(refused),
+        (Err(refused), Err(failure)) => return Err(refused.and(&failure)),
+    };
     let (outlet, intake) = open_intake(settings);
     let (imprint, instance) = (parts.imprint.clone(), parts.slot.number());
     let opening = Opening { outlet, books, board: board.clone(), progress, imprint, instance };

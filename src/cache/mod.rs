@@ -1,6 +1,7 @@
 //! The score cache: raw sums by key, on disk and in memory.
 //!
-//! Owns: the store on disk (sled), the memory in front of it (moka), the breaker between them and the callers, instance slots.
+//! Owns: the store on disk (sled), the memory in front of it (moka), the breaker between them and the callers, instance slots,
+//! the survey of the folder before anything is opened in it.
 //! In: keys (a hash over a scorer's identity and a window) and opaque value bytes. Out: the bytes that were put, or a miss.
 //! Invariants: **the cache never stops the service**: no call fails, each has a deadline, a panic of the store is caught, a store that
 //! can't be opened is set aside and started empty; a value that does not verify is a miss; the disk is bounded.
@@ -17,12 +18,14 @@ mod settings;
 mod slot;
 mod stats;
 mod store;
+mod survey;
 mod worker;
 
 pub use marker::Layout;
 pub use settings::{Error as SettingsError, MIN_BYTES, Settings};
 pub use slot::{Error as SlotError, Slot};
 pub use stats::Stats;
+pub use survey::{FileSystem, Survey};
 
 use crate::telemetry::metrics;
 use moka::sync::Cache as Memory;

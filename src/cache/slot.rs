@@ -60,6 +60,21 @@ impl Slot {
         Err(Error::NoneFree { path: path.to_owned() })
     }
 
+    /// The slots under `path` that processes hold now, lowest first. Creates nothing; a worker that claims a slot within the same
+    /// microseconds finds it taken.
+    #[must_use]
+    pub fn held(path: &Path) -> Vec<u32> {
+        let Ok(listing) = fs::read_dir(path) else { return Vec::new() };
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".lock")?.parse::<u32>().ok();
+        let mut numbers: Vec<u32> = listing.flatten().filter_map(number).collect();
+        numbers.retain(|number| {
+            let lock = File::open(lock_path(path, *number)).and_then(|file| file.try_lock().map_err(Into::into));
+            lock.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        });
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The slot's number.
     #[must_use]
     pub fn number(&self) -> u32 {
@@ -99,6 +114,20 @@ mod tests {
         assert_eq!(Slot::claim(&path, None).unwrap().number(), 0);
         drop(one);
         assert_eq!(Slot::claim(&path, Some(1)).unwrap().number(), 1);
+    }
+
+    #[test]
+    fn slots_in_use_are_seen_without_being_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slots");
+        assert!(Slot::held(&path).is_empty() && !path.exists());
+        let zero = Slot::claim(&path, None).unwrap();
+        let four = Slot::claim(&path, Some(4)).unwrap();
+        assert_eq!(Slot::held(&path), [0, 4]);
+        drop(zero);
+        assert_eq!(Slot::held(&path), [4]);
+        assert_eq!(Slot::claim(&path, None).unwrap().number(), 0);
+        drop(four);
     }
 
     #[test]

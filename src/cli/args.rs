@@ -14,6 +14,7 @@ use std::str::FromStr;
 const AFTER_HELP: &str = "\
 Examples:
   tamis demo                                        the whole road with a broker inside the process
+  tamis check my.toml                               everything that would stop it, and what it would do
   tamis score my.toml < documents.jsonl             one JSON line a document on standard output
   tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
   tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
@@ -75,6 +76,15 @@ pub enum Command {
     /// The first SIGTERM or Ctrl-C stops reading, finishes what was read, commits it and exits with 0; past the drain deadline it
     /// exits with 75, and what was not committed is done again by the next start. Watch it at the address printed on standard error.
     Run(Run),
+    /// Look at everything that `run` needs, say every problem at once, and print the plan
+    ///
+    /// Settings, model files and checksums, tokenizer, windows against positions, device, the model's head; cache folder, slot, port;
+    /// brokers, topics, permissions, limits, the group, transactions. The models are loaded, which takes seconds; a cluster may take 10 s to
+    /// answer. Nothing is joined, written or created: transactions are tried under the id `<group>-<host>-check`, which no worker uses.
+    ///
+    /// What is a problem here, `run` refuses. Exit codes: 0 no problems (warnings and notes may remain), 64 settings are wrong, 69
+    /// something is unavailable; 64 if both.
+    Check(Check),
     /// Score documents from a file or standard input, one JSON line each
     ///
     /// Lines keep the order of the input. A document that can't be decoded is an output line too, and the exit code stays 0. The
@@ -112,6 +122,21 @@ pub struct Man {
 pub struct Run {
     /// The pipeline file (TOML)
     pub pipeline: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// The pipeline file (TOML)
+    pub pipeline: PathBuf,
+
+    /// Ask no broker: settings, models and this machine only
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Print one JSON object instead: exit, findings (table, grade, key, what, next) and plan
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `score`.
@@ -321,6 +346,16 @@ mod tests {
     }
 
     #[test]
+    fn check_asks_brokers_and_speaks_to_people_unless_told_otherwise() {
+        let Command::Check(check) = read("tamis check p.toml").unwrap().command else { panic!("not check") };
+        assert_eq!(check, Check { pipeline: "p.toml".into(), offline: false, json: false });
+        let Command::Check(check) = read("tamis check p.toml --offline --json").unwrap().command else {
+            panic!("not check")
+        };
+        assert!(check.offline && check.json);
+    }
+
+    #[test]
     fn demo_needs_nothing() {
         assert_eq!(read("tamis demo").unwrap().command, Command::Demo(Demo { port: 0 }));
         assert_eq!(read("tamis demo --port 9600").unwrap().command, Command::Demo(Demo { port: 9600 }));
@@ -376,9 +411,15 @@ mod tests {
                 "{exit:?} is missing"
             );
         }
-        for part in
-            ["tamis run my.toml", "tamis score my.toml", "tamis demo", "TAMIS__ROOM__KEY", "TAMIS_ORT_LIB", "RUST_LOG"]
-        {
+        for part in [
+            "tamis run my.toml",
+            "tamis check my.toml",
+            "tamis score my.toml",
+            "tamis demo",
+            "TAMIS__ROOM__KEY",
+            "TAMIS_ORT_LIB",
+            "RUST_LOG",
+        ] {
             assert!(help.contains(part), "{part} is missing from\n{help}");
         }
     }
@@ -386,6 +427,6 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "score", "cache", "demo", "completions", "man"]);
+        assert_eq!(names, ["run", "check", "score", "cache", "demo", "completions", "man"]);
     }
 }

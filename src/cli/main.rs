@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, Override, Run};
 use super::exit::Exit;
-use super::{cache, demo, generated, progress, score};
+use super::{cache, check, demo, generated, progress, score};
 use crate::app::{self, Failure, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -20,14 +20,21 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    let default =
-        matches!(cli.command, Command::Cache(_) | Command::Demo(_) | Command::Score(_)).then_some("warn,rdkafka=off");
+    let default = match cli.command {
+        Command::Run(_) => None,
+        Command::Cache(_) | Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Score(_) => {
+            Some("warn,rdkafka=off")
+        }
+        // What is wrong is a finding, told once.
+        Command::Check(_) => Some("error,rdkafka=off"),
+    };
     let filter = cli.log.as_deref().or(default.filter(|_| !log_variable_is_set()));
     if let Err(error) = telemetry::init_logging(cli.log_format.into(), filter) {
         return complain(&Failure::new(Exit::Usage, error));
     }
     let done = match cli.command {
         Command::Run(args) => run(&args, &cli.overrides),
+        Command::Check(args) => check::check(&args, &cli.overrides),
         Command::Score(args) => score::score(&args, &cli.overrides),
         Command::Cache(args) => cache::cache(&args, &cli.overrides),
         Command::Completions(args) => generated::completions(&args),
@@ -74,13 +81,18 @@ fn run(args: &Run, overrides: &[Override]) -> Result<(), Failure> {
 
 /// The checked settings of a pipeline file.
 pub(super) fn settings(path: &Path, overrides: &[Override], purpose: Purpose) -> Result<Settings, Failure> {
-    let sets: Vec<String> = overrides.iter().map(|set| format!("{}={}", set.key, set.value)).collect();
-    let settings = config::load(path, &sets).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let settings = load(path, overrides).map_err(|error| Failure::new(Exit::Usage, error))?;
     settings.validate(purpose).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
         Failure::new(Exit::Usage, format!("{}: {} wrong{}", path.display(), counted(lines.len()), lines.concat()))
     })?;
     Ok(settings)
+}
+
+/// The settings of a pipeline file, not checked.
+pub(super) fn load(path: &Path, overrides: &[Override]) -> Result<Settings, config::Error> {
+    let sets: Vec<String> = overrides.iter().map(|set| format!("{}={}", set.key, set.value)).collect();
+    config::load(path, &sets)
 }
 
 fn counted(settings: usize) -> String {

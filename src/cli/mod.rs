@@ -7,6 +7,7 @@
 
 mod args;
 mod cache;
+mod check;
 mod demo;
 mod exit;
 mod generated;
@@ -17,7 +18,7 @@ mod report;
 mod score;
 
 pub use args::{
-    Cache, CacheClear, CacheCommand, CacheStats, Cli, Command, Completions, Demo, LogFormat, Man, Override, Run, Score,
+    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, LogFormat, Man, Override, Run, Score,
 };
 pub use exit::Exit;
 pub use main::main;

@@ -5,7 +5,7 @@
 use super::problem::{Problem, Wrong};
 use super::{Settings, SignalSettings};
 use crate::judge::{self, Judge};
-use crate::kafka::OWNED_PROPERTIES;
+use crate::kafka::{self, OWNED_PROPERTIES, survey};
 use crate::pipeline::Guarantee;
 use crate::scorer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,7 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
         problems.needed("name", &settings.name, "a name for this pipeline");
         source(settings, &mut problems);
         sink(settings, &mut problems);
+        library(settings, &mut problems);
     }
     for problem in settings.document.problems() {
         problems.add(format!("document.{}", problem.key()), Wrong::Room(problem.to_string()));
@@ -125,6 +126,15 @@ fn sink(settings: &Settings, problems: &mut Problems) {
         problems.needed("sink.kafka.brokers", &kafka.brokers, "a broker (there is no [source.kafka] to take it from)");
     }
     properties("sink.kafka.properties", &kafka.properties, problems);
+}
+
+/// Properties that the client library itself does not take: misspelt names, values out of range.
+fn library(settings: &Settings, problems: &mut Problems) {
+    for error in survey::properties(settings.source.kafka.as_ref(), settings.sink.kafka.as_ref()) {
+        if let kafka::Error::Property { room, message } = error {
+            problems.add(format!("{room}.properties"), Wrong::Room(message));
+        }
+    }
 }
 
 fn properties(key: &str, properties: &BTreeMap<String, String>, problems: &mut Problems) {

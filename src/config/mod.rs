@@ -87,6 +87,16 @@ impl From<Kind> for SignalSettings {
 }
 
 impl SignalSettings {
+    /// What the score takes; nothing for numbers of the text.
+    #[must_use]
+    pub fn shape(&self) -> Option<scorer::Shape<'_>> {
+        match self {
+            Self::Pll(settings) => Some(settings.shape()),
+            Self::Nelbo(settings) => Some(settings.shape()),
+            Self::Text(_) => None,
+        }
+    }
+
     /// The names of the signals that the table called `name` yields.
     #[must_use]
     pub fn signal_names(&self, name: &str) -> Vec<String> {

@@ -15,6 +15,14 @@ pub(super) fn environment() -> Result<Environment, Error> {
     ENVIRONMENT.get_or_init(load).clone()
 }
 
+/// Looks for ONNX Runtime's library and loads it, as loading a model does.
+///
+/// # Errors
+/// It is nowhere, or does not load.
+pub fn runtime() -> Result<(), Error> {
+    environment().map(drop)
+}
+
 fn load() -> Result<Environment, Error> {
     let exe = std::env::current_exe().ok();
     let path = find(std::env::var_os("TAMIS_ORT_LIB").map(PathBuf::from), exe.as_deref(), Path::exists)?;

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// The graph's file name in a model directory.
 pub(super) const GRAPH: &str = "model.onnx";
+/// The file with the sizes and checksums of the others.
+const MANIFEST: &str = "manifest.json";
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Manifest {
     files: BTreeMap<String, Entry>,
 }
@@ -22,34 +24,61 @@ struct Entry {
     bytes: Option<u64>,
 }
 
+/// Everything that is wrong with the files of a model's directory: the graph absent, or files that are not those that `manifest.json`
+/// names. Without a manifest only the graph is looked for. Reads every file that the manifest has a checksum of.
+#[must_use]
+pub fn files(dir: &Path) -> Vec<Error> {
+    let graph = dir.join(GRAPH);
+    let absent = std::fs::metadata(&graph).err().map(|error| unreadable(&graph, &error));
+    let mut found: Vec<Error> = absent.into_iter().collect();
+    match manifest(dir) {
+        Ok(named) => {
+            let named = named.unwrap_or_default();
+            let wrong = named.files.iter().filter_map(|(name, entry)| compare(dir, name, entry).err());
+            // A graph that is absent is in the manifest too; once is enough.
+            found.extend(wrong.filter(|error| !found.contains(error)).collect::<Vec<_>>());
+        }
+        Err(error) => found.push(error),
+    }
+    found
+}
+
 /// Checks every file that `manifest.json` names, and tells how many; without a manifest there is nothing to check.
 pub(super) fn verify(dir: &Path) -> Result<Option<usize>, Error> {
-    let manifest = dir.join("manifest.json");
-    if !manifest.exists() {
+    let Some(named) = manifest(dir)? else { return Ok(None) };
+    named.files.iter().try_for_each(|(name, entry)| compare(dir, name, entry))?;
+    Ok(Some(named.files.len()))
+}
+
+/// The manifest of `dir`, if there is one.
+fn manifest(dir: &Path) -> Result<Option<Manifest>, Error> {
+    let path = dir.join(MANIFEST);
+    if !path.exists() {
         return Ok(None);
     }
-    let bytes = std::fs::read(&manifest).map_err(|error| unreadable(&manifest, &error))?;
-    let named: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Model { path: manifest.clone(), why: format!("not a manifest: {error}") })?;
-    for (name, entry) in &named.files {
-        let path = dir.join(name);
-        let differs = |what, found: String, expected: String| {
-            Err(Error::Manifest { path: path.clone(), manifest: manifest.clone(), what, found, expected })
-        };
-        let bytes = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.len();
-        if let Some(expected) = entry.bytes
-            && expected != bytes
-        {
-            return differs("bytes", bytes.to_string(), expected.to_string());
-        }
-        if let Some(expected) = &entry.sha256 {
-            let found = sha256(&path)?;
-            if !found.eq_ignore_ascii_case(expected) {
-                return differs("sha256", found, expected.clone());
-            }
+    let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Model { path, why: format!("not a manifest: {error}") })
+}
+
+/// Whether a file is the one that the manifest names.
+fn compare(dir: &Path, name: &str, entry: &Entry) -> Result<(), Error> {
+    let path = dir.join(name);
+    let differs = |what, found: String, expected: String| {
+        Err(Error::Manifest { path: path.clone(), manifest: dir.join(MANIFEST), what, found, expected })
+    };
+    let bytes = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.len();
+    if let Some(expected) = entry.bytes
+        && expected != bytes
+    {
+        return differs("bytes", bytes.to_string(), expected.to_string());
+    }
+    if let Some(expected) = &entry.sha256 {
+        let found = sha256(&path)?;
+        if !found.eq_ignore_ascii_case(expected) {
+            return differs("sha256", found, expected.clone());
         }
     }
-    Ok(Some(named.files.len()))
+    Ok(())
 }
 
 /// blake3 over the graph and its weights in files of their own, names included.
@@ -101,6 +130,23 @@ mod tests {
         assert!(verify(dir.path()).unwrap_err().to_string().contains("sha256 is ba78"));
         manifest(r#"{"files":{"gone.bin":{}}}"#);
         assert!(verify(dir.path()).unwrap_err().to_string().contains("gone.bin"));
+    }
+
+    #[test]
+    fn every_file_that_is_wrong_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = || files(dir.path()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(told().len() == 1 && told()[0].contains("model.onnx"), "{:?}", told());
+        let text = r#"{"files":{"a.bin":{"bytes":4},"b.bin":{"sha256":"00"},"gone.bin":{},"model.onnx":{}}}"#;
+        std::fs::write(dir.path().join("manifest.json"), text).unwrap();
+        for name in ["a.bin", "b.bin"] {
+            std::fs::write(dir.path().join(name), b"abc").unwrap();
+        }
+        let told = told();
+        assert_eq!(told.len(), 4, "{told:?}");
+        for (line, part) in told.iter().zip(["model.onnx", "a.bin: bytes is 3", "b.bin: sha256 is ba78", "gone.bin"]) {
+            assert!(line.contains(part), "{line}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::committer::Committer;
 use super::context::Context;
 use super::driver::{Driver, Wishes};
-use super::error::Error;
+use super::error::{Error, property};
 use super::settings::SourceSettings;
 use crate::corpus::Outlet;
 use crate::telemetry::Board;
@@ -40,9 +40,8 @@ impl Consumer {
         board: Board,
     ) -> Result<Self, Error> {
         let context = Context::new(outlet.notices.clone(), revoke_budget, board);
-        let consumer: BaseConsumer<Context> = client_config(settings)
-            .create_with_context(context)
-            .map_err(|error| Error::Property { room: "source.kafka", message: error.to_string() })?;
+        let consumer: BaseConsumer<Context> =
+            client_config(settings).create_with_context(context).map_err(|error| property("source.kafka", &error))?;
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
@@ -108,7 +107,7 @@ impl Consumer {
 }
 
 /// The consumer's properties: defaults, then the person's, then ours.
-fn client_config(settings: &SourceSettings) -> ClientConfig {
+pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")

@@ -1,6 +1,11 @@
 //! Owns what can go wrong with Kafka, as facts, without the client library's types.
 
 use crate::corpus::Class;
+use rdkafka::error::KafkaError;
+
+/// What to do about an id that may not be used.
+const DENIED: &str =
+    "; allow this user Write and Describe on transactional ids that begin like it, or choose at-least-once";
 
 /// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +35,12 @@ pub enum Error {
         message: String,
     },
     /// Transactions could not be started for this id.
-    #[error("transactional id {id} can't be used: {message}")]
+    #[error("transactional id {id} can't be used: {message}{}", if *.is_denied { DENIED } else { "" })]
     Transactions {
         /// The id.
         id: String,
+        /// Whether a permission is missing.
+        is_denied: bool,
         /// What the broker said.
         message: String,
     },
@@ -43,6 +50,16 @@ pub enum Error {
     /// The embedded broker failed.
     #[error("embedded broker: {0}")]
     Embedded(String),
+}
+
+/// A client that could not be made of its properties. The value of a property is left out: it may be a secret under a misspelt name.
+pub(super) fn property(room: &'static str, error: &KafkaError) -> Error {
+    let message = if let KafkaError::ClientConfig(_, why, name, _) = error {
+        if why.contains(name.as_str()) { why.clone() } else { format!("{name}: {why}") }
+    } else {
+        error.to_string()
+    };
+    Error::Property { room, message }
 }
 
 /// One output that its topic will not take.

@@ -1,8 +1,8 @@
 //! Kafka: consumer and transactional producer as one session, because offsets go into the transaction with the consumer's group
 //! metadata.
 //!
-//! Owns: the driver thread that polls, the rebalance callbacks, the delivery step, headers byte for byte, partition choice, and the
-//! embedded broker of `demo`. In: settings, an outlet for records. Out: records and notices; outputs delivered all or none.
+//! Owns: the driver thread that polls, the rebalance callbacks, the delivery step, headers byte for byte, partition choice, the survey of
+//! a cluster, and the embedded broker of `demo`. In: settings, an outlet for records. Out: records and notices; outputs delivered all or none.
 //! Invariants: no call blocks without a bound; the driver always polls and never waits for permits; offsets are committed only
 //! with the outputs they belong to; no document is scored inside a transaction.
 //! Must not know: what a document is, verdicts, routes.
@@ -18,6 +18,7 @@ mod partition;
 mod producer;
 mod record;
 mod settings;
+pub mod survey;
 
 pub use committer::Committer;
 pub use consumer::Consumer;

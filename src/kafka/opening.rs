@@ -5,11 +5,12 @@ use super::producer::{DeliveryContext, Guarantee};
 use super::settings::{SinkSettings, SourceSettings, is_connection_property};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer as _, ThreadedProducer};
+use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
-const INIT_BUDGET: Duration = Duration::from_secs(75);
+/// The longest that a new producer waits for its transactional id.
+pub(super) const INIT_BUDGET: Duration = Duration::from_secs(75);
 
 pub(super) fn check_topic(producer: &ThreadedProducer<DeliveryContext>, topic: &str) -> Result<(), Error> {
     let refused = |message: String| Error::Topic { topic: topic.to_owned(), message };
@@ -24,15 +25,24 @@ pub(super) fn check_topic(producer: &ThreadedProducer<DeliveryContext>, topic: &
     Ok(())
 }
 
-pub(super) fn init_transactions(producer: &ThreadedProducer<DeliveryContext>, id: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + INIT_BUDGET;
+/// Begins transactions under `id`, which fences whoever used it before. Tries for about `budget` while the broker asks for patience.
+pub(super) fn init_transactions<C: ProducerContext + 'static>(
+    producer: &ThreadedProducer<C>,
+    id: &str,
+    budget: Duration,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + budget;
     loop {
         match producer.init_transactions(CALL) {
             Ok(()) => return Ok(()),
             Err(KafkaError::Transaction(inner)) if inner.is_retriable() && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(100));
             }
-            Err(error) => return Err(Error::Transactions { id: id.to_owned(), message: error.to_string() }),
+            Err(error) => {
+                let is_denied =
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed);
+                return Err(Error::Transactions { id: id.to_owned(), is_denied, message: error.to_string() });
+            }
         }
     }
 }

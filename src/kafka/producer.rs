@@ -7,8 +7,8 @@
 
 use super::committer::{Committer, offsets};
 use super::context::log;
-use super::error::{DeliveryError, Error, Refusal};
-use super::opening::{check_topic, client_config, init_transactions, transaction_timeout};
+use super::error::{DeliveryError, Error, Refusal, property};
+use super::opening::{INIT_BUDGET, check_topic, client_config, init_transactions, transaction_timeout};
 use super::settings::{SinkSettings, SourceSettings};
 use super::{Consumer, partition, record};
 use crate::corpus::{Class, Header, Origin, Position};
@@ -123,12 +123,12 @@ impl Producer {
         let config = client_config(source.map(|(settings, _)| settings), sink, guarantee);
         let producer: ThreadedProducer<DeliveryContext> = config
             .create_with_context(DeliveryContext { failures: Arc::clone(&failures) })
-            .map_err(|error| Error::Property { room: "sink.kafka", message: error.to_string() })?;
+            .map_err(|error| property("sink.kafka", &error))?;
         for topic in topics {
             check_topic(&producer, topic)?;
         }
         if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
-            init_transactions(&producer, transactional_id)?;
+            init_transactions(&producer, transactional_id, INIT_BUDGET)?;
         }
         Ok(Self {
             producer,

@@ -26,4 +26,4 @@ pub use card::Card;
 pub use error::Error;
 pub use model::Model;
 pub use score::{Scorer, Token};
-pub use settings::{Extra, Masking, NelboSettings, Settings, Words};
+pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, Words};

@@ -25,6 +25,8 @@ pub struct Model {
     tokenizer: Arc<Tokenizer>,
     engine: Engine,
     needs: Needs,
+    /// Why the head failed its check, where it runs all the same.
+    unhealthy: Option<String>,
     /// Bounds the texts that are tokenised at once on the blocking pool.
     cores: Arc<Semaphore>,
 }
@@ -47,11 +49,12 @@ impl Model {
     /// A part can't be loaded, they don't fit each other, or the head fails its check and `head_check` is `refuse`.
     pub async fn load(name: &str, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let (owned_name, owned) = (name.to_owned(), settings.clone());
-        let model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
+        let mut model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
         match (health::check(&model).await, settings.head_check) {
             (Ok(()), _) => Ok(model),
-            (Err(error @ Error::Unhealthy { .. }), HeadCheck::Warn) => {
-                tracing::warn!(model = name, why = %error, "masked-lm head fails its health check");
+            (Err(Error::Unhealthy { why, .. }), HeadCheck::Warn) => {
+                tracing::warn!(model = name, why, "masked-lm head fails its health check");
+                model.unhealthy = Some(why);
                 Ok(model)
             }
             (Err(error), HeadCheck::Refuse | HeadCheck::Warn) => Err(error),
@@ -82,7 +85,7 @@ impl Model {
         let engine = Engine::load(settings, vocabulary, needs, export)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
-        Ok(Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, cores })
+        Ok(Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, unhealthy: None, cores })
     }
 
     /// Drains the engine and joins its thread within `deadline`.
@@ -103,6 +106,12 @@ impl Model {
     #[must_use]
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// Why the masked-LM head failed its health check, where `head_check` lets it run all the same.
+    #[must_use]
+    pub fn unhealthy(&self) -> Option<&str> {
+        self.unhealthy.as_deref()
     }
 
     /// The model's tokenizer.

@@ -53,6 +53,7 @@ impl Scorer {
     /// without what they need.
     pub fn build(name: &str, settings: &Settings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
         settings.check(name)?;
+        settings.shape().fits(name, model.tokenizer())?;
         Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)
     }
 
@@ -62,6 +63,7 @@ impl Scorer {
     /// As [`Scorer::build`].
     pub fn nelbo(name: &str, settings: &NelboSettings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
         settings.check(name)?;
+        settings.shape().fits(name, model.tokenizer())?;
         Self::of(name, settings.recipe(), NelboSettings::TAILS.to_vec(), Needs::default(), model, cache)
     }
 
@@ -73,21 +75,10 @@ impl Scorer {
         model: Arc<Model>,
         cache: Cache,
     ) -> Result<Self, Error> {
-        let wrong = |key, why| Err(Error::Settings { name: name.to_owned(), key, why });
-        let (before, after) = model.tokenizer().template();
-        let (specials, positions) = (before.len() + after.len(), model.tokenizer().max_positions());
-        if recipe.window_tokens.saturating_add(specials) > positions {
-            let why = format!(
-                "{} tokens and {specials} special ones are more than the {positions} positions of models.{}; at most {}",
-                recipe.window_tokens,
-                model.name(),
-                positions.saturating_sub(specials)
-            );
-            return wrong("window_tokens", why);
-        }
         if model.needs().union(needs) != model.needs() {
             let key = if needs.odds { "corrected" } else { "extra" };
-            return wrong(key, format!("models.{} was loaded without what it needs", model.name()));
+            let why = format!("models.{} was loaded without what it needs", model.name());
+            return Err(Error::Settings { name: name.to_owned(), key, why });
         }
         let identity_bytes = identity(&recipe, &model);
         Ok(Self {

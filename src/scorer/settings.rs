@@ -5,6 +5,7 @@ use super::recipe::Recipe;
 use super::tail::Tail;
 use super::{Error, recipe};
 use crate::engine::Needs;
+use crate::tokenize::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 /// A pseudo-log-likelihood: its model, and how windows are masked.
@@ -119,6 +120,40 @@ const SAMPLE_TOKENS: usize = 32;
 const RATE: f64 = 0.1;
 const DRAWS_MAX: usize = 1024;
 
+/// What a score takes, whatever its kind: for checks and plans made without a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape<'a> {
+    /// Name of the `[models.X]` table.
+    pub model: &'a str,
+    /// How windows are masked, in a word.
+    pub masking: &'static str,
+    /// Content tokens of a window, at most.
+    pub window_tokens: usize,
+    /// Rows that the device runs for a full window, at most.
+    pub passes: usize,
+}
+
+impl Shape<'_> {
+    /// Checks the window against the positions of the model's `tokenizer`; `name` is the signal's.
+    ///
+    /// # Errors
+    /// Window and special tokens together don't fit.
+    pub fn fits(&self, name: &str, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let (before, after) = tokenizer.template();
+        let (specials, positions) = (before.len() + after.len(), tokenizer.max_positions());
+        if self.window_tokens.saturating_add(specials) <= positions {
+            return Ok(());
+        }
+        let why = format!(
+            "{} tokens and {specials} special ones are more than the {positions} positions of models.{}; at most {}",
+            self.window_tokens,
+            self.model,
+            positions.saturating_sub(specials)
+        );
+        Err(Error::Settings { name: name.to_owned(), key: "window_tokens", why })
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -199,6 +234,13 @@ impl Settings {
         (rates && !self.corrected).then(|| (key, "is for corrected = true only; remove it, or set that".to_owned()))
     }
 
+    /// What this score takes.
+    #[must_use]
+    pub fn shape(&self) -> Shape<'_> {
+        let (masking, window_tokens) = (self.masking.as_str(), self.window_tokens);
+        Shape { model: &self.model, masking, window_tokens, passes: self.recipe().plan.passes_at_most(window_tokens) }
+    }
+
     fn rates(&self) -> (f64, f64) {
         (self.keep_rate.unwrap_or(RATE), self.random_rate.unwrap_or(RATE))
     }
@@ -273,6 +315,12 @@ impl NelboSettings {
     #[must_use]
     pub fn signal_tails(&self) -> Vec<&'static str> {
         Self::TAILS.into_iter().map(Tail::as_str).collect()
+    }
+
+    /// What this score takes.
+    #[must_use]
+    pub fn shape(&self) -> Shape<'_> {
+        Shape { model: &self.model, masking: "nelbo", window_tokens: self.window_tokens, passes: self.draws }
     }
 
     pub(super) const TAILS: [Tail; 4] = [Tail::NelboToken, Tail::Bpb, Tail::Tokens, Tail::Windows];

@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn routes() -> RouteSettings {
-        RouteSettings { pass: "p".into(), fail: "f".into(), review: None, dead_letter: "d".into() }
+        RouteSettings { pass: "p".into(), fail: "f".into(), dead_letter: "d".into(), ..Default::default() }
     }
 
     fn sink(dir: &std::path::Path) -> FilesSink {
@@ -173,7 +173,7 @@ mod tests {
     fn without_a_stem_for_review_it_goes_where_fail_goes() {
         let dir = tempfile::tempdir().unwrap();
         let names = Names::new(&OutputSettings::default(), &routes());
-        assert_eq!((names.review.as_str(), names.all().len()), ("f.jsonl", 3));
+        assert_eq!((names.0[Route::Review as usize].as_str(), names.all().len()), ("f.jsonl", 3));
         let tombstone = Judged::Tombstone { record: parcel(0, 1).body.record().clone() };
         assert_eq!(names.of(&tombstone).len(), 2, "a deletion is written once to each file");
         let settings = OutputSettings { dir: dir.path().to_owned(), ..OutputSettings::default() };

@@ -25,6 +25,9 @@ const OFFSET_POSITIONS: [&str; 11] = [
 /// Keys of `tokenizer_config.json` and `special_tokens_map.json` that name a special token.
 const ROLES: [&str; 7] = ["mask_token", "pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token"];
 
+/// The files without which there is no tokenizer.
+const REQUIRED: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "config.json"];
+
 /// What the files of a model directory say about its tokenizer.
 pub(super) struct Files {
     /// `tokenizer.json`, as it stands.
@@ -87,6 +90,13 @@ impl Files {
         files.specials.extend(files.unk.clone());
         Ok(files)
     }
+}
+
+/// Everything that is wrong with the tokenizer's files as files: absent, unreadable, not JSON.
+#[must_use]
+pub fn files(dir: &Path) -> Vec<Error> {
+    let mut hasher = blake3::Hasher::new();
+    REQUIRED.iter().filter_map(|name| read_json(dir, name, &mut hasher).err()).collect()
 }
 
 /// The text of a token given as a string or as an object with `content`.

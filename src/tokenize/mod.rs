@@ -17,6 +17,7 @@ pub mod words;
 
 pub use encode::{Encoding, Tokenizer};
 pub use error::Error;
+pub use files::files;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@
 mod broker;
 mod cache;
 mod command;
+mod check;
 mod delivery;
 mod families;
 mod files;

@@ -11,7 +11,17 @@ import sys
 import time
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourcePatternType,
+    ResourceType,
+)
 
 GOOD = """the committee met on tuesday to discuss the annual budget
 a letter arrived from my sister in the north
@@ -272,7 +282,58 @@ def committed(r):
     return {"lag": lag, "offsets": {str(o.partition): o.offset for o in offsets}}
 
 
-DEEDS = {f.__name__: f for f in (create, produce, put, uncommitted, verify, count, dump, committed)}
+def listing(r):
+    """The topics and groups that there are, but for the broker's own."""
+    client = admin(r)
+    topics = sorted(name for name in client.list_topics(timeout=20).topics if not name.startswith("__"))
+    groups = sorted(group.group_id for group in client.list_consumer_groups(request_timeout=20).result().valid)
+    return {"topics": topics, "groups": groups}
+
+
+def allow(r):
+    """Permissions for one user: each is [kind, name, pattern, operation], such as ["topic", "x.", "prefixed", "write"]."""
+    rules = [
+        AclBinding(
+            ResourceType[kind.upper()],
+            name,
+            ResourcePatternType[pattern.upper()],
+            f"User:{r['user']}",
+            "*",
+            AclOperation[operation.upper()],
+            AclPermissionType.ALLOW,
+        )
+        for kind, name, pattern, operation in r["rules"]
+    ]
+    client = admin(r)
+    for future in client.create_acls(rules).values():
+        future.result()
+    return {"allowed": len(rules)}
+
+
+def join(r):
+    """Joins a group with the given assignor, and stays in it until the referee ends."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": r["brokers"],
+            "group.id": r["group"],
+            "partition.assignment.strategy": r["assignor"],
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.subscribe([r["topic"]])
+    deadline = time.time() + 60
+    while not consumer.assignment():
+        if time.time() > deadline:
+            raise RuntimeError("no assignment")
+        consumer.poll(0.2)
+    KEPT[("member", r["group"])] = consumer
+    return {"partitions": len(consumer.assignment())}
+
+
+DEEDS = {
+    f.__name__: f
+    for f in (create, produce, put, uncommitted, verify, count, dump, committed, listing, allow, join)
+}
 
 for line in sys.stdin:
     request = json.loads(line)

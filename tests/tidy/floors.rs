@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prost", &["graph"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka_sys", &["kafka"]),
+    ("rustix", &["cache"]),
     ("sd_notify", ENTRY),
     ("sha2", &["engine"]),
     ("sled", &["cache"]),

@@ -6,10 +6,13 @@ set -euo pipefail
 usage() {
     cat <<'END'
 broker.sh fetch                               get the server's jars into var/kafka/lib and verify them
-broker.sh up [--dir DIR] [--port N] [--watch-pid PID] [KEY=VALUE…]
+broker.sh up [--dir DIR] [--port N] [--watch-pid PID] [--listener NAME:PROTOCOL]… [KEY=VALUE…]
                                               start a broker; the last line on stdout is its bootstrap address.
                                               A DIR whose broker was stopped is started again with its data and ports.
                                               --watch-pid: take the broker down when that process is gone.
+                                              --listener: one more listener on a free port, SECURE:SASL_PLAINTEXT for
+                                              example; its address is in DIR/bootstrap.NAME. Mechanisms, keys and the
+                                              authorizer are settings.
                                               KEY=VALUE: settings beside those in server.properties
 broker.sh down [--dir DIR]                    stop it and delete what it kept
 broker.sh stop [--dir DIR] [--kill]           stop it (--kill: at once, as a crash would) and keep its data
@@ -126,14 +129,23 @@ answers() {
 }
 
 configure() { # BROKER_PORT CONTROLLER_PORT SETTINGS…
-    local bootstrap=127.0.0.1:$1 controller=127.0.0.1:$2
+    local bootstrap=127.0.0.1:$1 controller=127.0.0.1:$2 used=" $1 $2 " port name listener listeners='' map=''
     shift 2
+    for listener in "${more_listeners[@]}"; do
+        name=${listener%%:*}
+        until pick_port && [[ $used != *" $port "* ]]; do :; done
+        used+="$port "
+        listeners+=",$name://127.0.0.1:$port"
+        map+=",$name:${listener#*:}"
+        echo "127.0.0.1:$port" >"$dir/bootstrap.$name"
+    done
     {
         cat "$here/server.properties"
         echo
         echo "# from broker.sh"
-        echo "listeners=PLAINTEXT://$bootstrap,CONTROLLER://$controller"
-        echo "advertised.listeners=PLAINTEXT://$bootstrap"
+        echo "listeners=PLAINTEXT://$bootstrap,CONTROLLER://$controller$listeners"
+        echo "advertised.listeners=PLAINTEXT://$bootstrap$listeners"
+        echo "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$map"
         echo "controller.quorum.voters=1@$controller"
         echo "log.dirs=$dir/data"
         if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi
@@ -229,7 +241,7 @@ stop() {
 
 down() {
     if running; then halt TERM "$pid"; fi
-    rm -rf "$dir"/{data,pid,bootstrap,kept,lock,server.log,server.properties,hs_err.log}
+    rm -rf "$dir"/{data,pid,bootstrap,kept,lock,server.log,server.properties,hs_err.log} "$dir"/bootstrap.*
     rmdir --ignore-fail-on-non-empty "$dir" 2>/dev/null || true
 }
 
@@ -289,12 +301,17 @@ consume() {
 
 command=${1-help}
 shift || true
-dir=$root/var/kafka/run fixed_port='' watched='' rest=()
+dir=$root/var/kafka/run fixed_port='' watched='' more_listeners=() rest=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --dir | --port | --watch-pid) [ -n "${2-}" ] || die 64 "$1 wants a value" ;;&
+    --dir | --port | --watch-pid | --listener) [ -n "${2-}" ] || die 64 "$1 wants a value" ;;&
     --dir) dir=$(realpath -m -- "$2") && shift 2 ;;
     --port) fixed_port=$2 && shift 2 ;;
+    --listener)
+        [[ $2 =~ ^[A-Z]+:[A-Z_]+$ ]] || die 64 "--listener wants NAME:PROTOCOL, both in capitals"
+        more_listeners+=("$2")
+        shift 2
+        ;;
     --watch-pid)
         watched=$2
         watched_born=$(born "$watched")
