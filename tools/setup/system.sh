@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Owns the Debian and Ubuntu packages: `system.sh build` what compiling and running tamis takes, `system.sh broker` what
-# the tests take (a Kafka broker's, and zstd to read outputs with), `system.sh lint` the one linter that comes as a package. Installs only what is missing.
+# the tests take (a Kafka broker's, and zstd to read outputs with), `system.sh lint` the one linter that comes as a
+# package. Installs only what is missing.
 set -euo pipefail
 # shellcheck source=tools/setup/find.sh
 . "$(dirname "${BASH_SOURCE[0]}")/find.sh"
