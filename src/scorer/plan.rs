@@ -318,7 +318,9 @@ mod tests {
                         prop_assert!((weight - ids.len() as f64).abs() < 1e-9 * (1.0 + weight));
                         prop_assert!(ids.iter().all(|id| scored.contains(id)));
                     }
-                    _ => prop_assert_eq!(&scored, &ids),
+                    Plan::Single | Plan::Strided { .. } | Plan::WordL2r(_) | Plan::WholeWord(_) | Plan::Unmasked => {
+                        prop_assert_eq!(&scored, &ids);
+                    }
                 }
                 for pass in &passes {
                     prop_assert!(!pass.scored.is_empty() && pass.masked.is_sorted());

@@ -92,11 +92,14 @@ impl Pooled<'_> {
         let mut total = Sums::default();
         self.windows.iter().for_each(|window| total.add(window));
         for (tail, name) in outputs.iter().flat_map(|output| &output.0) {
-            match tail {
-                Tail::Tokens => signals.count(Arc::clone(name), total.tokens),
-                Tail::Windows => signals.count(Arc::clone(name), self.windows.len() as u64),
-                _ if total.tokens == 0 => {}
-                tail => signals.number(Arc::clone(name), self.number(*tail, &total).unwrap_or(f64::NAN)),
+            if *tail == Tail::Tokens {
+                signals.count(Arc::clone(name), total.tokens);
+            } else if *tail == Tail::Windows {
+                signals.count(Arc::clone(name), self.windows.len() as u64);
+            } else if total.tokens > 0
+                && let Some(value) = self.number(*tail, &total)
+            {
+                signals.number(Arc::clone(name), value);
             }
         }
         signals
