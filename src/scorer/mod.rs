@@ -11,6 +11,7 @@
 mod card;
 mod error;
 mod health;
+mod inspect;
 mod masking;
 mod model;
 mod pll;
@@ -19,6 +20,8 @@ mod sums;
 
 pub use card::Card;
 pub use error::Error;
+pub use health::Health;
+pub use inspect::{Inspection, Pace, Special, Words, inspect};
 pub use model::Model;
 pub use pll::{Scorer, Token};
 pub use settings::{Masking, Settings};

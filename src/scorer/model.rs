@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The export's file name in a model directory.
-const GRAPH: &str = "model.onnx";
+pub(super) const GRAPH: &str = "model.onnx";
 /// Longer texts are tokenised on the blocking pool, shorter ones where they are: 16 KiB take a few milliseconds.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -44,17 +44,18 @@ impl Model {
     pub async fn load(name: &str, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let (owned_name, owned) = (name.to_owned(), settings.clone());
         let model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
-        match (health::check(&model).await, settings.head_check) {
+        match (health::measure(&model).await?.check(&model), settings.head_check) {
             (Ok(()), _) => Ok(model),
-            (Err(error @ Error::Unhealthy { .. }), HeadCheck::Warn) => {
+            (Err(error), HeadCheck::Warn) => {
                 tracing::warn!(model = name, why = %error, "masked-lm head fails its health check");
                 Ok(model)
             }
-            (Err(error), HeadCheck::Refuse | HeadCheck::Warn) => Err(error),
+            (Err(error), HeadCheck::Refuse) => Err(error),
         }
     }
 
-    fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
+    /// The parts of a model, its head not tried.
+    pub(super) fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let card = Card::read(&settings.path);
         card.check(&name)?;
         let tokenizer = Tokenizer::load(&settings.path)?;
@@ -129,7 +130,7 @@ impl Model {
 }
 
 /// What the model's file says of itself.
-fn describe(dir: &Path) -> Result<graph::Facts, Error> {
+pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     let path = dir.join(GRAPH);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,

@@ -12,6 +12,7 @@
 mod broker;
 mod delivery;
 mod families;
+mod inspect;
 mod kafka_road;
 mod referee;
 mod scores;
