@@ -9,12 +9,14 @@ mod assemble;
 mod check;
 mod failure;
 mod open;
+mod inspect;
 mod run;
 mod score;
 mod stop;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
 pub use failure::Failure;
+pub use inspect::{Inspected, inspect};
 pub use run::{Watch, run};
 pub(crate) use run::{announce, bug};
 pub use score::{Job, score};

@@ -1,8 +1,8 @@
 //! Owns the dispatch: which command does what, and the last words on standard error.
 
-use super::args::{Cli, Command, Override, Run};
+use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{cache, check, demo, generated, progress, score};
+use super::{cache, check, demo, generated, inspect, progress, score};
 use crate::app::{self, Failure, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -22,9 +22,12 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
     };
     let default = match cli.command {
         Command::Run(_) => None,
-        Command::Cache(_) | Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Score(_) => {
-            Some("warn,rdkafka=off")
-        }
+        Command::Cache(_)
+        | Command::Completions(_)
+        | Command::Demo(_)
+        | Command::Man(_)
+        | Command::Model(_)
+        | Command::Score(_) => Some("warn,rdkafka=off"),
         // What is wrong is a finding, told once.
         Command::Check(_) => Some("error,rdkafka=off"),
     };
@@ -40,6 +43,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Completions(args) => generated::completions(&args),
         Command::Man(args) => generated::man(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
+        Command::Model(Model::Inspect(args)) => inspect::inspect(&args),
     };
     match done {
         Ok(()) => Exit::Done,

@@ -11,6 +11,7 @@ mod check;
 mod demo;
 mod exit;
 mod generated;
+mod inspect;
 mod labels;
 mod main;
 mod progress;
@@ -18,7 +19,8 @@ mod report;
 mod score;
 
 pub use args::{
-    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, LogFormat, Man, Override, Run, Score,
+    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man, Model,
+    Override, Run, Score,
 };
 pub use exit::Exit;
 pub use main::main;

@@ -9,12 +9,13 @@ use super::onnx::{Head, Onnx};
 use super::queue::Budget;
 use super::{Error, Needs, Passes, Reading, Settings, Vocabulary, model};
 use crate::telemetry::metrics;
+use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Logits (and, behind a rewritten head, their log-softmax) of one batch may take at most this much memory; a wide vocabulary
-/// makes batches smaller accordingly.
-const LOGITS_BYTES_MAX: usize = 1 << 30;
+/// Logits of one batch, and what is computed from them at their width, may take at most this much memory; a wide vocabulary makes
+/// batches smaller accordingly. ONNX Runtime's arena may hold twice as much.
+const LOGITS_BYTES_MAX: usize = 192 << 20;
 /// With a rewritten head, at most one in this many of a batch's tokens is scored: so much is tried at load.
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
@@ -34,7 +35,7 @@ pub struct Export<R> {
 }
 
 /// How a model runs, and why so.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Standing {
     /// `cpu` or `cuda`.
     pub provider: &'static str,
@@ -130,8 +131,8 @@ fn hoisted(
 
 fn budget(tokens: usize, width: usize, needs: Needs, head: Head) -> Budget {
     let (tokens, row) = (tokens.max(1), 4 * width.max(1));
-    // The logits and their log-softmax; ranks and odds take up to three buffers more while they are computed.
-    let copies = if needs == Needs::default() { 2 } else { 5 };
+    // The product, the logits, and their log-softmax; ranks and odds take up to three buffers more while they are computed.
+    let copies = if needs == Needs::default() { 3 } else { 6 };
     match head {
         Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX },
         Head::Hoisted => Budget {
@@ -172,8 +173,11 @@ impl Vocabulary {
         self.batch(&vec![(vec![last; tokens], group); rows])
     }
 
-    /// Rows of random ids and of several lengths, with every fifth position masked. Always the same.
+    /// Rows of random ids and of several lengths, with every fifth position masked. Always the same; shorter for a vocabulary so
+    /// wide that whole logits would take much memory.
     fn check(&self) -> Batch {
+        let [longest, ..] = CHECK_TOKENS;
+        let room = LOGITS_BYTES_MAX / 3 / (4 * self.width.max(self.size).max(1) * CHECK_TOKENS.len());
         let mut state = 1_u64;
         let mut draw = || {
             // Knuth's congruential generator.
@@ -181,7 +185,8 @@ impl Vocabulary {
             u32::try_from((state >> 33) % self.size.max(1) as u64).unwrap_or(self.mask_id)
         };
         let rows = CHECK_TOKENS.map(|tokens| {
-            let ids: Vec<u32> = (0..tokens.min(self.max_positions)).map(|_| draw()).collect();
+            let tokens = (tokens * room.min(longest)).div_ceil(longest).min(self.max_positions);
+            let ids: Vec<u32> = (0..tokens).map(|_| draw()).collect();
             let group = (0..).step_by(5).take(ids.len().div_ceil(5)).collect();
             (ids, group)
         });
@@ -209,9 +214,9 @@ mod tests {
     #[test]
     fn the_widest_vocabulary_makes_the_batches_smaller() {
         let full = budget(2048, 250_000, Needs::default(), Head::Full);
-        assert_eq!(full, Budget { tokens: 1073, positions: usize::MAX });
-        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 512 });
-        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 536 });
+        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX });
+        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 67 });
+        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 67 });
         assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1 });
     }
 
@@ -222,5 +227,8 @@ mod tests {
         assert_eq!((batch.rows, batch.tokens, batch.real_tokens), (4, 30, 30 + 30 + 7 + 20));
         assert_eq!(batch.targets.len(), 6 + 6 + 2 + 4);
         assert!(batch.ids.iter().all(|id| (0..100).contains(id)));
+        let wide = Vocabulary { width: 250_000, max_positions: 512, ..vocabulary }.check();
+        assert_eq!((wide.rows, wide.tokens, wide.real_tokens), (4, 16, 16 + 11 + 3 + 7));
+        assert_eq!(wide.targets.len(), 4 + 3 + 1 + 2);
     }
 }

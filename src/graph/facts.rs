@@ -6,11 +6,14 @@ use super::proto::{Function, Graph, Model, Node, Tensor, ValueInfo};
 use super::{Error, within};
 use prost::Message;
 use prost::bytes::Bytes;
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 /// `TensorProto.DataType` of float16 and bfloat16.
 const HALVES: [i32; 2] = [10, 16];
+/// Operators that hand weights on without computing with them.
+const MOVING: [&str; 6] = ["Cast", "DequantizeLinear", "Gather", "Identity", "Reshape", "Transpose"];
 /// Operators that are there in quantised graphs only.
 const QUANTISED: [&str; 9] = [
     "DequantizeLinear",
@@ -25,13 +28,16 @@ const QUANTISED: [&str; 9] = [
 ];
 
 /// What a graph computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Precision {
     /// float32.
+    #[serde(rename = "fp32")]
     Single,
     /// float16 or bfloat16, in part at least.
+    #[serde(rename = "fp16")]
     Half,
     /// Integers in part: quantised.
+    #[serde(rename = "int8")]
     Integer,
 }
 
@@ -48,7 +54,7 @@ impl Precision {
 }
 
 /// An export, as its file describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// Version of the standard operators; 0 if it names none.
     pub opset: i64,
@@ -62,6 +68,8 @@ pub struct Facts {
     pub nodes: usize,
     /// What it computes in.
     pub precision: Precision,
+    /// Whether matrices are kept in half precision, whatever is computed in: some are cast when they are used.
+    pub half_weights: bool,
     /// Files of weights, relative to the graph's directory and inside of it; sorted.
     pub external: Vec<String>,
 }
@@ -83,9 +91,9 @@ pub fn describe(bytes: Vec<u8>) -> Result<Facts, Error> {
     let names = |values: &[ValueInfo]| values.iter().map(|value| value.name().to_owned()).collect();
     let producer = [model.producer_name(), model.producer_version()].join(" ").trim().to_owned();
     let (inputs, outputs) = (names(&graph.input), names(&graph.output));
-    let precision = survey.precision();
+    let (precision, half_weights) = (survey.precision(), !survey.half.is_empty());
     let external = survey.external.into_iter().collect();
-    Ok(Facts { opset, producer, inputs, outputs, nodes: survey.nodes, precision, external })
+    Ok(Facts { opset, producer, inputs, outputs, nodes: survey.nodes, precision, half_weights, external })
 }
 
 /// The version of the standard operators; 0 without any.
@@ -98,13 +106,15 @@ pub(super) fn opset(model: &Model) -> i64 {
 struct Survey {
     nodes: usize,
     external: BTreeSet<String>,
-    half: usize,
+    /// Names of matrices in half precision, and of all that is read by a node that computes.
+    half: BTreeSet<String>,
+    read: BTreeSet<String>,
     quantised: bool,
 }
 
 impl Survey {
     fn graph(&mut self, graph: &Graph, depth: usize) -> Result<(), Error> {
-        graph.initializer.iter().try_for_each(|tensor| self.tensor(tensor))?;
+        graph.initializer.iter().try_for_each(|tensor| self.tensor(tensor, tensor.name()))?;
         self.nodes(&graph.node, depth)
     }
 
@@ -112,8 +122,12 @@ impl Survey {
         for node in nodes {
             self.nodes += 1;
             self.quantised |= QUANTISED.contains(&node.op_type());
+            if !MOVING.contains(&node.op_type()) {
+                self.read.extend(node.input.iter().cloned());
+            }
+            let name = node.output.first().map_or("", String::as_str);
             for attribute in &node.attribute {
-                attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor))?;
+                attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor, name))?;
             }
             for graph in within::graphs(node, depth)? {
                 self.graph(&graph, depth + 1)?;
@@ -122,10 +136,10 @@ impl Survey {
         Ok(())
     }
 
-    fn tensor(&mut self, tensor: &Tensor) -> Result<(), Error> {
+    fn tensor(&mut self, tensor: &Tensor, name: &str) -> Result<(), Error> {
         // Biases and norms don't tell what a model is kept in; matrices do.
-        if tensor.dims.len() >= 2 {
-            self.half += usize::from(HALVES.contains(&tensor.data_type()));
+        if tensor.dims.len() >= 2 && HALVES.contains(&tensor.data_type()) {
+            self.half.insert(name.to_owned());
         }
         for entry in &tensor.external_data {
             if entry.key() == "location" {
@@ -136,7 +150,7 @@ impl Survey {
     }
 
     fn precision(&self) -> Precision {
-        match (self.quantised, self.half > 0) {
+        match (self.quantised, !self.half.is_disjoint(&self.read)) {
             (true, _) => Precision::Integer,
             (false, true) => Precision::Half,
             (false, false) => Precision::Single,

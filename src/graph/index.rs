@@ -121,9 +121,9 @@ fn order(
 ) -> Result<Vec<usize>, Error> {
     let mut missing = vec![0_usize; graph.node.len()];
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
-    for at in 0..graph.node.len() {
+    for (at, missing) in missing.iter_mut().enumerate() {
         for made in inputs(graph, within, at).filter_map(|input| maker.get(input)) {
-            missing[at] += 1;
+            *missing += 1;
             waiting[*made].push(at);
         }
     }

@@ -7,6 +7,7 @@ use super::region::{self, Region};
 use super::{Error, facts, local, within};
 use prost::Message;
 use prost::bytes::Bytes;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// Row and position of each scored position, int64 `[M,2]`.
@@ -30,7 +31,7 @@ pub struct Rewritten {
 }
 
 /// One value of the frontier.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cut {
     /// Its name.
     pub value: String,

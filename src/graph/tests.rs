@@ -256,7 +256,14 @@ fn a_graph_tells_its_precision() {
     assert_eq!(precision(model(vec![head("hidden")])), Precision::Single);
     let mut half = model(vec![head("hidden")]);
     half.graph.as_mut().unwrap().initializer[1].data_type = Some(10);
-    assert_eq!(precision(half), Precision::Half);
+    assert_eq!(precision(half.clone()), Precision::Half);
+    let cast = vec![
+        Node::new("Cast", &["head"], "wide").with_int("to", 1),
+        Node::new("MatMul", &["hidden", "wide"], "logits"),
+    ];
+    half.graph.as_mut().unwrap().node = cast;
+    let facts = describe(half.encode_to_vec()).unwrap();
+    assert!(facts.precision == Precision::Single && facts.half_weights, "kept in half precision, computed in single");
     assert_eq!(precision(model(vec![Node::new("MatMulInteger", &["hidden", "head"], "logits")])), Precision::Integer);
     assert!(describe(Vec::new()).unwrap_err().to_string().contains("holds no graph"));
 }

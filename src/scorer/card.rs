@@ -3,11 +3,12 @@
 //! Keys that are absent are absent here: families name the same thing differently, or not at all.
 
 use super::Error;
+use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
 
 /// A model as its `config.json` describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Card {
     /// `model_type`: the family.
     pub family: Option<String>,

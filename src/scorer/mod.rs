@@ -14,6 +14,7 @@ mod card;
 mod draws;
 mod error;
 mod health;
+mod inspect;
 mod model;
 mod plan;
 mod recipe;
@@ -24,6 +25,8 @@ mod tail;
 
 pub use card::Card;
 pub use error::Error;
+pub use health::Health;
+pub use inspect::{Inspection, Pace, Special, Vocabulary, inspect};
 pub use model::Model;
 pub use score::{Scorer, Token};
 pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, Words};

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The export's file name in a model directory.
-const GRAPH: &str = "model.onnx";
+pub(super) const GRAPH: &str = "model.onnx";
 /// Longer texts are tokenised on the blocking pool, shorter ones where they are: 16 KiB take a few milliseconds.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -50,7 +50,7 @@ impl Model {
     pub async fn load(name: &str, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let (owned_name, owned) = (name.to_owned(), settings.clone());
         let mut model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
-        match (health::check(&model).await, settings.head_check) {
+        match (health::measure(&model).await?.check(&model), settings.head_check) {
             (Ok(()), _) => Ok(model),
             (Err(Error::Unhealthy { why, .. }), HeadCheck::Warn) => {
                 tracing::warn!(model = name, why, "masked-lm head fails its health check");
@@ -61,7 +61,8 @@ impl Model {
         }
     }
 
-    fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
+    /// The parts of a model, its head not tried.
+    pub(super) fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let card = Card::read(&settings.path);
         card.check(&name)?;
         let tokenizer = Tokenizer::load(&settings.path)?;
@@ -149,7 +150,7 @@ impl Model {
 }
 
 /// What the model's file says of itself.
-fn describe(dir: &Path) -> Result<graph::Facts, Error> {
+pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     let path = dir.join(GRAPH);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,

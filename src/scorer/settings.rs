@@ -62,7 +62,7 @@ pub enum Masking {
 }
 
 impl Masking {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::WordL2r => "word-l2r",

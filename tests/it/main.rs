@@ -17,6 +17,7 @@ mod delivery;
 mod families;
 mod files;
 mod judgement;
+mod inspect;
 mod kafka_road;
 mod maskings;
 mod referee;
