@@ -3,6 +3,7 @@
 use super::assemble::Parts;
 use super::failure::Failure;
 use super::stop;
+use super::watchdog::Watchdog;
 use crate::admin;
 use crate::cli::Exit;
 use crate::config::Settings;
@@ -54,8 +55,10 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     let Started { parts, intake, mut source, sink } = started;
     source.start()?;
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
+    let watchdog = Watchdog::start(board.clone(), parts.models(), settings.delivery.stall_exit_ms)?;
     let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
     let ended = flow.run(intake, &source, watch.stop).await;
+    drop(watchdog);
 
     board.set_draining();
     // Closing and dropping a Kafka client can hang; from here on the end is certain.
@@ -109,7 +112,8 @@ fn open(
     instance: u32,
 ) -> Result<(Source, Sink), Failure> {
     let source = if let Some(kafka) = &settings.source.kafka {
-        Source::kafka(kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
+        let kafka = kafka.for_worker(&host(), instance);
+        Source::kafka(&kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
     } else {
         board.set_partitions(&[crate::corpus::Lane { topic: "stdin".into(), partition: 0 }]);
         Source::lines(&Input::Stdin, outlet, settings.document.max_bytes)?
@@ -136,12 +140,14 @@ fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
     match settings.guarantee() {
         pipeline::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
         pipeline::Guarantee::ExactlyOnce => {
-            let host = gethostname::gethostname();
-            Guarantee::ExactlyOnce {
-                transactional_id: format!("{}-{}-{instance}", kafka.group, host.to_string_lossy()),
-            }
+            Guarantee::ExactlyOnce { transactional_id: format!("{}-{}-{instance}", kafka.group, host()) }
         }
     }
+}
+
+/// This machine's name.
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 async fn upkeep(exporter: Exporter, board: Board) {

@@ -71,6 +71,6 @@ pub(super) fn last_resort(exit: Exit, wait: Duration) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the last resort: nothing else is left to wait for")]
-fn end(exit: Exit) {
+pub(super) fn end(exit: Exit) {
     std::process::exit(i32::from(exit.code()));
 }

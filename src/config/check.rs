@@ -5,7 +5,7 @@
 use super::problem::{Problem, Wrong};
 use super::{Settings, SignalSettings};
 use crate::judge::{self, Judge};
-use crate::kafka::OWNED_PROPERTIES;
+use crate::kafka::{self, OWNED_PROPERTIES};
 use crate::pipeline::Guarantee;
 use crate::scorer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +75,7 @@ fn source(settings: &Settings, problems: &mut Problems) {
     }
     let mut seen = BTreeSet::new();
     for topic in &kafka.topics {
-        if !is_topic(topic) {
+        if !kafka::is_pattern(topic) && !is_topic(topic) {
             problems.add("source.kafka.topics", Wrong::Topic { topic: topic.clone() });
         }
         if !seen.insert(topic) {
@@ -83,6 +83,9 @@ fn source(settings: &Settings, problems: &mut Problems) {
         }
     }
     properties("source.kafka.properties", &kafka.properties, problems);
+    for problem in kafka.problems() {
+        problems.add(format!("source.kafka.{}", problem.key), Wrong::Room(problem.why));
+    }
 }
 
 fn sink(settings: &Settings, problems: &mut Problems) {
@@ -173,7 +176,7 @@ fn routes(settings: &Settings, problems: &mut Problems) {
             problems.add(key, Wrong::Needed { what: "a topic" });
         } else if !is_topic(topic) {
             problems.add(key, Wrong::Topic { topic: topic.to_owned() });
-        } else if same_cluster.is_some_and(|source| source.topics.iter().any(|read| read == topic)) {
+        } else if same_cluster.is_some_and(|source| source.reads(topic)) {
             problems.add(key, Wrong::RouteIsSource { topic: topic.to_owned() });
         }
     }

@@ -68,6 +68,12 @@ impl Model {
         Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, cores: Arc::new(Semaphore::new(cores)) })
     }
 
+    /// Forward passes that the device has ended since the start.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.engine.passes()
+    }
+
     /// Drains the engine and joins its thread within `deadline`.
     ///
     /// # Errors

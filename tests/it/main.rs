@@ -11,6 +11,7 @@
 
 mod broker;
 mod delivery;
+mod groups;
 mod kafka_road;
 mod referee;
 mod scores;

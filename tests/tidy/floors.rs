@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prost", &["graph"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka_sys", &["kafka"]),
+    ("regex", &["kafka"]),
     ("sd_notify", ENTRY),
     ("sha2", &["engine"]),
     ("sled", &["cache"]),
