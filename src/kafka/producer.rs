@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
 const METADATA_AGE: Duration = Duration::from_secs(60);
+/// What a person can do about a producer that was fenced.
+const FENCED: &str = "; another worker has the same transactional id, made of group, host and instance: workers of one group on one \
+     machine must share cache.path, or each set delivery.instance (a worker that was taken for dead hears this too: then all is well)";
 
 /// What a delivery step promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,7 +312,8 @@ impl Producer {
     /// Whether the step can be tried again on this producer.
     fn classify(&self, error: &KafkaError) -> DeliveryError {
         if let Some((code, message)) = self.producer.client().fatal_error() {
-            return DeliveryError::Fatal(format!("{code}: {message}"));
+            let remedy = if code == RDKafkaErrorCode::Fenced { FENCED } else { "" };
+            return DeliveryError::Fatal(format!("{code}: {message}{remedy}"));
         }
         if let KafkaError::Transaction(inner) = error
             && inner.is_fatal()

@@ -1,4 +1,5 @@
-//! Owns the genuine Apache Kafka broker of this test run: one for all tests, taken down when this process is gone.
+//! Owns the genuine Apache Kafka brokers of this test run: one for all tests, and others for tests that stop theirs. All are taken down when
+//! this process is gone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,27 +10,73 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether the long forms were asked for (`make test-long`).
+pub fn is_long() -> bool {
+    std::env::var_os("TAMIS_LONG").is_some()
+}
+
 /// The bootstrap address, starting the broker at the first call. A broker that can't be had fails the test: delivery is never tested on a mock.
 pub fn bootstrap() -> &'static str {
-    static BROKER: OnceLock<String> = OnceLock::new();
-    BROKER.get_or_init(|| {
-        let dir = folder("broker");
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    &BROKER.get_or_init(|| Broker::start("broker")).address
+}
+
+/// One broker, with its folder.
+pub struct Broker {
+    dir: PathBuf,
+    pub address: String,
+}
+
+impl Broker {
+    /// Starts a broker of this name.
+    pub fn start(name: &str) -> Self {
+        let mut broker = Self { dir: folder(name), address: String::new() };
+        broker.up();
+        broker
+    }
+
+    /// Starts it, or starts it again with its data and its port.
+    pub fn up(&mut self) {
+        let said = self.script(&["up", "--watch-pid", &std::process::id().to_string()]);
+        self.address = said.lines().last().unwrap().trim().to_owned();
+        eprintln!("genuine Apache Kafka at {}", self.address);
+    }
+
+    /// Ends it as a crash would, its data kept.
+    pub fn crash(&self) {
+        self.script(&["stop", "--kill"]);
+    }
+
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.dir.join("pid")).unwrap();
+        assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success(), "kill {signal} {pid}");
+    }
+
+    fn script(&self, command: &[&str]) -> String {
         let script = root().join("tools/kafka/broker.sh");
-        let up = Command::new(&script)
-            .args(["up", "--dir"])
-            .arg(&dir)
-            .args(["--watch-pid", &std::process::id().to_string()])
+        let done = Command::new(&script)
+            .args(command)
+            .arg("--dir")
+            .arg(&self.dir)
             .output()
             .unwrap_or_else(|error| panic!("{}: {error}", script.display()));
         assert!(
-            up.status.success(),
-            "NO KAFKA BROKER, so delivery can't be tested. `make test` installs one. {}",
-            String::from_utf8_lossy(&up.stderr)
+            done.status.success(),
+            "NO KAFKA BROKER ({command:?}), so delivery can't be tested. `make test` installs one. {}",
+            String::from_utf8_lossy(&done.stderr)
         );
-        let address = String::from_utf8(up.stdout).unwrap().lines().last().unwrap().trim().to_owned();
-        eprintln!("genuine Apache Kafka at {address}");
-        address
-    })
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // One that was frozen could not hear that it is to end.
+        let _ = std::fs::read_to_string(self.dir.join("pid"))
+            .map(|pid| Command::new("kill").args(["-CONT", pid.trim()]).status());
+        let _ = Command::new(root().join("tools/kafka/broker.sh")).args(["down", "--dir"]).arg(&self.dir).status();
+    }
 }
 
 /// A fresh folder for this run under the system's temporary folder, removed with the machine's other temporary files.
