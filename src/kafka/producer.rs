@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
+/// How long an abort is tried for while no broker answers. Below the patience with one batch, which ends the process in good order.
+const ABORT_PATIENCE: Duration = Duration::from_secs(150);
 const METADATA_AGE: Duration = Duration::from_secs(60);
 /// What a person can do about a producer that was fenced.
 const FENCED: &str = "; another worker has the same transactional id, made of group, host and instance: workers of one group on one \
@@ -277,7 +279,6 @@ impl Producer {
     }
 
     fn abort(&self, deadline: Instant) -> Result<(), DeliveryError> {
-        let deadline = deadline.max(Instant::now() + CALL);
         if !self.transactional {
             self.producer.purge(PurgeConfig::default().queue().inflight());
             // The purged outputs report their failure now; later they would be taken for failures of the next step.
@@ -285,6 +286,8 @@ impl Producer {
             self.failures.take();
             return Ok(());
         }
+        // Without an abort nothing can go on, so an outage is waited out: until the broker, back again, has ended the transaction itself.
+        let deadline = deadline.max(Instant::now() + ABORT_PATIENCE);
         match self.until(deadline, || Ok(self.producer.abort_transaction(CALL)?)) {
             Ok(()) => Ok(()),
             Err(error) => Err(DeliveryError::Fatal(format!("the transaction could not be aborted: {error}"))),

@@ -13,6 +13,7 @@ mod broker;
 mod delivery;
 mod groups;
 mod kafka_road;
+mod memory;
 mod outage;
 mod records;
 mod referee;

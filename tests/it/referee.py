@@ -6,6 +6,7 @@ It knows nothing of tamis but its headers.
 """
 
 import json
+import os
 import random
 import socket
 import struct
@@ -13,7 +14,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec
 
 GOOD = """the committee met on tuesday to discuss the annual budget
 a letter arrived from my sister in the north
@@ -33,6 +34,7 @@ buy buy buy cheap cheap now now now click click""".splitlines()
 
 
 def admin(r):
+    """A client for the caller to keep until it has its answers: one that is thrown away takes its requests with it."""
     return AdminClient({"bootstrap.servers": r["brokers"]})
 
 
@@ -61,21 +63,48 @@ def document(number, rng):
 
 def delete(r):
     """Deletes topics."""
-    for future in admin(r).delete_topics(r["topics"], operation_timeout=30).values():
+    client = admin(r)
+    for future in client.delete_topics(r["topics"], operation_timeout=30).values():
         future.result()
     return {}
 
 
 def grow(r):
     """Gives a topic more partitions."""
-    for future in admin(r).create_partitions([NewPartitions(r["topic"], r["partitions"])]).values():
+    client = admin(r)
+    for future in client.create_partitions([NewPartitions(r["topic"], r["partitions"])]).values():
         future.result()
+    return {}
+
+
+def configure(r):
+    """Sets topics' configuration."""
+    entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in r["config"].items()]
+    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries) for name in sorted(set(r["topics"]))]
+    client = admin(r)
+    for future in client.incremental_alter_configs(wanted).values():
+        future.result()
+    return {}
+
+
+def large(r):
+    """Produces documents with a short text and a long rest that no codec makes much smaller."""
+    producer = Producer({"bootstrap.servers": r["brokers"], "message.max.bytes": 100_000_000, "linger.ms": 0})
+    failed = []
+    for n in range(r["count"]):
+        rest = os.urandom(r["bytes"] // 2).hex()
+        value = json.dumps({"id": str(n), "text": f"the committee met on tuesday {n}", "rest": rest})
+        producer.produce(r["topic"], value=value, partition=n % r["partitions"], on_delivery=lambda e, m: failed.append(str(e)) if e else None)
+        producer.flush(60)
+    if failed:
+        raise RuntimeError(failed[0])
     return {}
 
 
 def forget(r):
     """Deletes a partition's records before an offset, as retention does."""
-    for future in admin(r).delete_records([TopicPartition(r["topic"], r["partition"], r["before"])]).values():
+    client = admin(r)
+    for future in client.delete_records([TopicPartition(r["topic"], r["partition"], r["before"])]).values():
         future.result()
     return {}
 
@@ -90,6 +119,7 @@ def transact(r):
         producer.begin_transaction()
         for number in range(first, first + r["each"]):
             producer.produce(r["topic"], value=document(number, rng), key=b"k%d" % (number % r["keys"]), partition=0)
+        time.sleep(0.03)  # so that the log rolls its segments: compaction leaves the last one alone
         if n % 3 == 2:
             producer.flush(30)
             producer.abort_transaction(30)
@@ -373,7 +403,7 @@ def committed(r):
 
 DEEDS = {
     f.__name__: f
-    for f in (create, delete, grow, forget, produce, put, transact, wire, uncommitted, verify, count, dump, committed)
+    for f in (create, delete, grow, configure, large, forget, produce, put, transact, wire, uncommitted, verify, count, dump, committed)
 }
 
 for line in sys.stdin:

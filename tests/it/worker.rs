@@ -199,6 +199,10 @@ impl Worker {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is gone.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
