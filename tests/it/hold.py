@@ -19,4 +19,5 @@ for request in (SEIZE, INTERRUPT):
         sys.exit(1)
 os.waitpid(thread, WAIT_ALL_THREADS)
 print("held", flush=True)
-sys.stdin.read()
+# Until the thread dies: its process is not gone before its tracer has heard of that.
+os.waitpid(thread, WAIT_ALL_THREADS)

@@ -3,7 +3,7 @@
 //!
 //! The bound is the one stated in `docs/performance.md`. `TAMIS_LONG=1` measures it with tamis's defaults.
 
-use crate::broker::{self, is_long};
+use crate::broker::{self, Broker, is_long};
 use crate::referee::Referee;
 use crate::worker::{Topics, Worker, pipeline_of};
 use serde_json::{Value, json};
@@ -71,7 +71,12 @@ fn wait_full(worker: &Worker) -> f64 {
     let deadline = Instant::now() + Duration::from_secs(150);
     let (mut at, mut since) = (0.0, Instant::now());
     while at < 1.0 || since.elapsed() < Duration::from_secs(5) {
-        assert!(Instant::now() < deadline, "{at} documents in flight\n{}", worker.log());
+        assert!(
+            Instant::now() < deadline,
+            "{at} documents in flight, {} read\n{}",
+            worker.metric("tamis_records_read_total"),
+            worker.log()
+        );
         sleep(Duration::from_millis(200));
         let now = worker.metric("tamis_documents_in_flight");
         if (now - at).abs() > 0.5 {
@@ -89,25 +94,54 @@ fn wait_delivered(worker: &Worker, wanted: f64) {
     }
 }
 
-/// Whether the outputs' topics take records: a topic that wants two replicas and has one takes none.
-fn let_sink_take(referee: &mut Referee, topics: &Topics, takes: bool) {
-    let outputs = [&topics.pass, &topics.review, &topics.fail, &topics.dead];
-    let config = json!({"min.insync.replicas": if takes { "1" } else { "2" }});
-    referee.ask("configure", json!({ "topics": outputs, "config": config }));
+/// A worker that reads from the common broker and writes to one of its own, which can be frozen: the sink then takes nothing.
+struct Bench {
+    referee: Referee,
+    sink: Broker,
+    topics: Topics,
+    worker: Worker,
+    bounds: Bounds,
+    /// What the worker took before it read anything.
+    base: u64,
 }
 
-/// Says what was measured, and holds it to the bound.
-fn hold(what: &str, worker: &Worker, base: u64, bounds: &Bounds) {
-    let peak = of_status(worker, "VmHWM");
-    let more = peak.saturating_sub(base);
-    eprintln!(
-        "memory, {what}: {} MiB before reading, {} MiB at most, {} MiB more; bound {} MiB more",
-        base / MIB,
-        peak / MIB,
-        more / MIB,
-        bounds.most() / MIB
-    );
-    assert!(more <= bounds.most(), "{what}: {} MiB more than before\n{}", more / MIB, worker.log());
+impl Bench {
+    fn new(name: &str, partitions: u32, more: &str) -> Self {
+        let bounds = Bounds::chosen();
+        let sink = Broker::start(&format!("{name}-sink"));
+        let topics = Topics::new(name);
+        let config = json!({"max.message.bytes": "20971520"});
+        let create = |names: &[&str]| {
+            let wanted = |name: &&str| json!({"name": name, "partitions": partitions, "config": config});
+            json!({"topics": names.iter().map(wanted).collect::<Vec<Value>>()})
+        };
+        Referee::at(&sink.address).ask("create", create(&topics.all()[1..]));
+        let mut referee = Referee::start();
+        referee.ask("create", create(&topics.all()[..1]));
+        let set = format!("sink.kafka.brokers={}", sink.address);
+        let mut worker = Worker::run(name, &file(name, &topics, &bounds.toml(more)), &["--set", &set]);
+        worker.wait_ready();
+        let base = of_status(&worker, "VmRSS");
+        Self { referee, sink, topics, worker, bounds, base }
+    }
+
+    /// Says what was measured, and holds it to the bound.
+    fn hold(&self, what: &str) {
+        let peak = of_status(&self.worker, "VmHWM");
+        let (more, most) = (peak.saturating_sub(self.base), self.bounds.most());
+        let (base, peak) = (self.base / MIB, peak / MIB);
+        eprintln!(
+            "memory, {what}: {base} MiB before reading, {peak} MiB at most, {} MiB more; bound {} MiB more",
+            more / MIB,
+            most / MIB
+        );
+        assert!(more <= most, "{what}: {} MiB more than before\n{}", more / MIB, self.worker.log());
+    }
+}
+
+fn produce(referee: &mut Referee, topics: &Topics, first: u64, count: u64) {
+    let deed = json!({"topic": topics.input, "first": first, "count": count, "partitions": 4, "seed": first + 6});
+    assert_eq!(referee.ask("produce", deed)["failed"], json!([]));
 }
 
 /// Bytes and records fetched for each one read, once nothing more is to come.
@@ -154,65 +188,48 @@ impl Drop for Hold {
 #[test]
 fn a_long_backlog_with_a_stalled_sink_and_a_stalled_device_stays_within_the_bound() {
     let count: u64 = if is_long() { 100_000 } else { 20_000 };
-    let bounds = Bounds::chosen();
-    let mut referee = Referee::start();
-    let topics = Topics::new("backlog");
-    referee.create(&topics.all(), 4);
-    let mut worker = Worker::run("backlog", &file("backlog", &topics, &bounds.toml("stall_exit_ms = 12000")), &[]);
-    worker.wait_ready();
-    let base = of_status(&worker, "VmRSS");
-    let_sink_take(&mut referee, &topics, false);
-    referee.ask("produce", json!({"topic": topics.input, "first": 0, "count": count, "partitions": 4, "seed": 6}));
-    let full = wait_full(&worker);
-    assert!((full - bounds.documents as f64).abs() < 0.5, "{full} in flight");
-    hold(&format!("{count} documents of backlog, a sink that takes nothing"), &worker, base, &bounds);
-    let_sink_take(&mut referee, &topics, true);
+    let mut bench = Bench::new("backlog", 4, "stall_exit_ms = 30000");
+    bench.sink.signal("-STOP");
+    produce(&mut bench.referee, &bench.topics, 0, count);
+    let full = wait_full(&bench.worker);
+    assert!((full - bench.bounds.documents as f64).abs() < 0.5, "{full} in flight");
+    bench.hold(&format!("{count} documents of backlog, a sink that takes nothing"));
+    bench.sink.signal("-CONT");
+    wait_delivered(&bench.worker, if is_long() { count as f64 } else { 4_000.0 });
+    bench.hold("the same, flowing again");
+    let (again, pauses) = (refetched(&bench.worker), bench.worker.metric("tamis_kafka_fetching_paused_total"));
     if is_long() {
-        wait_delivered(&worker, count as f64);
-    } else {
-        wait_delivered(&worker, 4_000.0);
+        eprintln!("fetched for each record read: {again:.3}; pauses: {pauses}");
+        assert!(again < 1.2, "{again} fetched for each record read");
     }
-    hold("the same flowing again", &worker, base, &bounds);
-    let (again, pauses) = (refetched(&worker), worker.metric("tamis_kafka_fetching_paused_total"));
-    eprintln!("fetched for each record read: {again:.3}; pauses: {pauses}");
-    assert!(!is_long() || again < 1.2, "{again} fetched for each record read");
-    assert!(pauses <= 1.0, "{pauses} pauses");
 
     // The device stands still under load: bounded, and then the watchdog's.
-    referee.ask("produce", json!({"topic": topics.input, "first": count, "count": count, "partitions": 4, "seed": 8}));
-    forget_peak(&worker);
-    let Some(_held) = Hold::thread(&worker, "tamis-device") else { return };
-    wait_full(&worker);
-    hold("a device that stands still", &worker, base, &bounds);
-    assert_eq!(worker.wait(90).code(), Some(69), "{}", worker.log());
-    assert!(worker.log().contains("nothing has moved"), "{}", worker.log());
+    produce(&mut bench.referee, &bench.topics, count, count);
+    forget_peak(&bench.worker);
+    let Some(_held) = Hold::thread(&bench.worker, "tamis-device") else { return };
+    wait_full(&bench.worker);
+    bench.hold("a device that stands still");
+    assert_eq!(bench.worker.wait(120).code(), Some(69), "{}", bench.worker.log());
+    assert!(bench.worker.log().contains("nothing has moved"), "{}", bench.worker.log());
 }
 
 #[test]
 fn documents_of_ten_mebibytes_stay_within_the_bound_and_are_fetched_once() {
     let count: u64 = if is_long() { 150 } else { 40 };
-    let bounds = Bounds::chosen();
-    let mut referee = Referee::start();
-    let topics = Topics::new("huge");
-    let config = json!({"max.message.bytes": "20971520"});
-    let create: Vec<Value> =
-        topics.all().iter().map(|name| json!({"name": name, "partitions": 2, "config": config})).collect();
-    referee.ask("create", json!({ "topics": create }));
-    let mut worker = Worker::run("huge", &file("huge", &topics, &bounds.toml("")), &[]);
-    worker.wait_ready();
-    let base = of_status(&worker, "VmRSS");
-    let_sink_take(&mut referee, &topics, false);
-    referee.ask("large", json!({"topic": topics.input, "count": count, "bytes": 10 * MIB - 1_000, "partitions": 2}));
-    wait_full(&worker);
-    hold("10 MiB documents, a sink that takes nothing", &worker, base, &bounds);
-    let_sink_take(&mut referee, &topics, true);
-    wait_delivered(&worker, count as f64);
-    hold("10 MiB documents, flowing", &worker, base, &bounds);
-    let (again, pauses) = (refetched(&worker), worker.metric("tamis_kafka_fetching_paused_total"));
+    let mut bench = Bench::new("huge", 2, "");
+    bench.sink.signal("-STOP");
+    let deed = json!({"topic": bench.topics.input, "count": count, "bytes": 10 * MIB - 1_000, "partitions": 2});
+    bench.referee.ask("large", deed);
+    wait_full(&bench.worker);
+    bench.hold("10 MiB documents, a sink that takes nothing");
+    bench.sink.signal("-CONT");
+    wait_delivered(&bench.worker, count as f64);
+    bench.hold("10 MiB documents, flowing");
+    let (again, pauses) = (refetched(&bench.worker), bench.worker.metric("tamis_kafka_fetching_paused_total"));
     eprintln!("10 MiB documents: fetched for each record read: {again:.3}; pauses: {pauses}");
-    assert_eq!(worker.metric("tamis_dead_letters_total"), 0.0, "{}", worker.log());
-    worker.signal("-TERM");
-    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    assert_eq!(bench.worker.metric("tamis_dead_letters_total") as u64, 0, "{}", bench.worker.log());
+    bench.worker.signal("-TERM");
+    assert_eq!(bench.worker.wait(60).code(), Some(0), "{}", bench.worker.log());
 }
 
 #[test]

@@ -14,7 +14,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 GOOD = """the committee met on tuesday to discuss the annual budget
 a letter arrived from my sister in the north
@@ -73,16 +73,6 @@ def grow(r):
     """Gives a topic more partitions."""
     client = admin(r)
     for future in client.create_partitions([NewPartitions(r["topic"], r["partitions"])]).values():
-        future.result()
-    return {}
-
-
-def configure(r):
-    """Sets topics' configuration."""
-    entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in r["config"].items()]
-    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries) for name in sorted(set(r["topics"]))]
-    client = admin(r)
-    for future in client.incremental_alter_configs(wanted).values():
         future.result()
     return {}
 
@@ -403,7 +393,7 @@ def committed(r):
 
 DEEDS = {
     f.__name__: f
-    for f in (create, delete, grow, configure, large, forget, produce, put, transact, wire, uncommitted, verify, count, dump, committed)
+    for f in (create, delete, grow, large, forget, produce, put, transact, wire, uncommitted, verify, count, dump, committed)
 }
 
 for line in sys.stdin:

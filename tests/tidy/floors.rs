@@ -36,6 +36,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("regex", &["kafka"]),
     ("sd_notify", ENTRY),
     ("sha2", &["engine"]),
+    ("signal_hook", ENTRY),
     ("sled", &["cache"]),
     ("strsim", &["config", "judge"]),
     ("tokenizers", &["tokenize"]),
