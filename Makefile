@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
 
-.PHONY: help demo build test kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test test-long kafka-up kafka-down fmt lint doc clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ build: setup-build ## set up what compiling takes, then build target/release/tam
 
 test: setup-test ## set up everything, a real Kafka broker included, then run all tests
 	cargo test --locked
+
+test-long: setup-test ## run the tests on the broker in their long forms: every assignor, and memory with the defaults
+	TAMIS_LONG=1 cargo test --locked --test it -- --nocapture groups topics memory outage
 
 kafka-up: ## start a Kafka broker on this machine and print its address (PORT=9092 for a port of your choice)
 	@tools/setup/system.sh broker

@@ -10,7 +10,7 @@ use crate::cli::Exit;
 use crate::scorer::Model;
 use crate::telemetry::Board;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 const LONGEST_TICK: Duration = Duration::from_secs(1);
@@ -18,13 +18,13 @@ const LONGEST_TICK: Duration = Duration::from_secs(1);
 /// The running watchdog; it ends when this is dropped.
 pub(super) struct Watchdog {
     /// Its drop is the signal.
-    _alive: Sender<()>,
+    _alive: SyncSender<()>,
 }
 
 impl Watchdog {
     /// Watches from now on. `stall_exit_ms` is the longest standstill; 0: none is too long, yet the board still hears of the device's progress.
     pub(super) fn start(board: Board, models: Vec<Arc<Model>>, stall_exit_ms: u64) -> Result<Self, Failure> {
-        let (alive, ended) = channel();
+        let (alive, ended) = sync_channel(1);
         let longest = (stall_exit_ms > 0).then(|| Duration::from_millis(stall_exit_ms));
         std::thread::Builder::new()
             .name("watchdog".into())
@@ -51,7 +51,11 @@ fn watch(board: &Board, models: &[Arc<Model>], longest: Option<Duration>, ended:
         let stalled = quiet.note(in_flight, mark, since);
         if longest.is_some_and(|longest| stalled > longest) {
             let seconds = stalled.as_secs();
-            tracing::error!(in_flight, seconds, "documents are in flight and nothing has moved, ending so that a fresh start can help");
+            tracing::error!(
+                in_flight,
+                seconds,
+                "documents are in flight and nothing has moved, ending so that a fresh start can help"
+            );
             stop::end(Exit::Unavailable);
         }
     }

@@ -277,6 +277,9 @@ mod tests {
         assert!(gap(10, 0) > gap(1, 0) && gap(1, 20 << 20) > gap(1, 1 << 20));
         assert_eq!(gap(HELD_RECORDS, HELD_BYTES), GAP_LONGEST);
         let until_full: Duration = (0..HELD_RECORDS).map(|held| gap(held, 0)).sum();
-        assert!(until_full > Duration::from_secs(120), "hands fill in {until_full:?}: every stall would drop what was fetched");
+        assert!(
+            until_full > Duration::from_secs(120),
+            "hands fill in {until_full:?}: every stall would drop what was fetched"
+        );
     }
 }

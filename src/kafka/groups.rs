@@ -82,9 +82,10 @@ impl SourceSettings {
     fn property_problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         let properties = &self.properties;
-        if let Some(other) = properties.get("group.protocol").filter(|protocol| {
-            !["classic", "consumer"].iter().any(|known| protocol.eq_ignore_ascii_case(known))
-        }) {
+        if let Some(other) = properties
+            .get("group.protocol")
+            .filter(|protocol| !["classic", "consumer"].iter().any(|known| protocol.eq_ignore_ascii_case(known)))
+        {
             found.push(format!("group.protocol is {other:?}; it can be \"classic\" or \"consumer\""));
         } else if is_consumer_protocol(properties) {
             for (name, instead) in CLASSIC_ONLY.iter().filter(|(name, _)| properties.contains_key(*name)) {
@@ -94,7 +95,9 @@ impl SourceSettings {
                 ));
             }
         } else if properties.contains_key("group.remote.assignor") {
-            found.push("group.remote.assignor needs group.protocol = \"consumer\"; set that too, or remove it".to_owned());
+            found.push(
+                "group.remote.assignor needs group.protocol = \"consumer\"; set that too, or remove it".to_owned(),
+            );
         }
         if let Some(why) = properties.get("partition.assignment.strategy").and_then(|list| assignors(list)) {
             found.push(why);
@@ -146,7 +149,9 @@ fn compile(pattern: &str) -> Result<Regex, String> {
         }
     }
     if ["(?", "*?", "+?", "}?", "??"].iter().any(|sign| pattern.contains(sign)) {
-        return Err(format!("{pattern:?}: groups that begin with (? and lazy repetitions are not read alike everywhere"));
+        return Err(format!(
+            "{pattern:?}: groups that begin with (? and lazy repetitions are not read alike everywhere"
+        ));
     }
     let compiled = Regex::new(&whole).map_err(|error| {
         let line = error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

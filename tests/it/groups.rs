@@ -128,7 +128,6 @@ fn eager_assignors_deliver_exactly_once_through_joins_leaves_and_a_kill() {
     }
 }
 
-
 #[test]
 fn the_consumer_protocol_of_kafka_4_delivers_exactly_once_through_joins_leaves_and_a_kill() {
     survives_joining_leaving_and_killing("kip848", r#""group.protocol" = "consumer""#);
@@ -142,7 +141,8 @@ fn ends_69_saying(worker: &mut Worker, said: &str) {
 #[test]
 fn a_static_member_comes_back_undisturbed_and_a_second_of_its_name_is_told_so() {
     let mut group = Group::new("static");
-    let properties = r#""session.timeout.ms" = "30000", "heartbeat.interval.ms" = "500", "group.instance.id" = "w-{instance}""#;
+    let properties =
+        r#""session.timeout.ms" = "30000", "heartbeat.interval.ms" = "500", "group.instance.id" = "w-{instance}""#;
     let file = group.file("static", "static", properties);
     group.wave();
     let mut first = Worker::run("first", &file, &[]);

@@ -30,7 +30,9 @@ impl Outage {
     fn file(&self, delivery: &str) -> PathBuf {
         let reads = format!("topics = [{:?}]\ngroup = \"outage\"", self.topics.input);
         let properties = r#""session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500""#;
-        let more = format!("[delivery]\ncommit_interval_ms = 50\nmax_documents = 300\nmax_batch_documents = 100\n{delivery}\n");
+        let more = format!(
+            "[delivery]\ncommit_interval_ms = 50\nmax_documents = 300\nmax_batch_documents = 100\n{delivery}\n"
+        );
         pipeline_at(&self.broker.address, "outage", &reads, properties, &self.topics, &more)
     }
 
@@ -149,8 +151,13 @@ fn a_frozen_or_crashed_broker_ends_no_worker_badly_and_loses_nothing() {
     next.wait_ready();
     next.signal("-TERM");
     assert_eq!(next.wait(60).code(), Some(0), "{}", next.log());
-    let verdict = outage.referee.ask("verify", json!({"input": outage.topics.input, "outputs": outage.topics.outputs()}));
+    let verdict =
+        outage.referee.ask("verify", json!({"input": outage.topics.input, "outputs": outage.topics.outputs()}));
     eprintln!("verified at read_committed by confluent-kafka: {verdict}");
     assert_eq!((&verdict["lost"], &verdict["problems"]), (&json!(0), &json!(0)), "{verdict}");
-    assert_eq!((&verdict["input"], &verdict["output"]), (&json!(outage.produced), &json!(outage.produced)), "{verdict}");
+    assert_eq!(
+        (&verdict["input"], &verdict["output"]),
+        (&json!(outage.produced), &json!(outage.produced)),
+        "{verdict}"
+    );
 }

@@ -129,7 +129,8 @@ fn gaps_of_compaction_and_of_aborted_transactions_are_no_obstacle() {
     let out = seen(&mut referee, &topics) - left;
     assert!(out > 0 && out <= second, "{out} of {second} committed records, none of the aborted ones");
     let rows = referee.ask("dump", json!({ "topics": [topics.pass, topics.review, topics.fail, topics.dead] }));
-    let mut keys: Vec<&str> = rows["records"].as_array().unwrap().iter().filter_map(|row| row["key"].as_str()).collect();
+    let mut keys: Vec<&str> =
+        rows["records"].as_array().unwrap().iter().filter_map(|row| row["key"].as_str()).collect();
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), 60, "the last record of every key came through");
@@ -175,7 +176,8 @@ fn an_offset_that_retention_deleted_is_loud_and_can_be_made_an_error() {
 fn class(row: &Value) -> String {
     let headers = row["headers"].as_array().unwrap();
     let error = headers.iter().rev().find(|header| header[0] == "tamis-error").unwrap()[1].as_str().unwrap();
-    let bytes: Vec<u8> = (0..error.len()).step_by(2).map(|at| u8::from_str_radix(&error[at..at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..error.len()).step_by(2).map(|at| u8::from_str_radix(&error[at..at + 2], 16).unwrap()).collect();
     serde_json::from_slice::<Value>(&bytes).unwrap()["class"].as_str().unwrap().to_owned()
 }
 
@@ -184,7 +186,8 @@ fn headers_of_every_kind_pass_whole_or_are_dead_letters_by_name() {
     let mut referee = Referee::start();
     let topics = Topics::new("headers");
     referee.create(&topics.all(), 1);
-    let value = |n: u32| hex(format!(r#"{{"id": "{n}", "text": "the committee met on tuesday, number {n}"}}"#).as_bytes());
+    let value =
+        |n: u32| hex(format!(r#"{{"id": "{n}", "text": "the committee met on tuesday, number {n}"}}"#).as_bytes());
     let many: Vec<Value> = (0..10_000).map(|n| json!([format!("n{}", n % 7), hex(n.to_string().as_bytes())])).collect();
     referee.ask(
         "put",
@@ -214,7 +217,8 @@ fn headers_of_every_kind_pass_whole_or_are_dead_letters_by_name() {
     let own = |n: u32, count: usize| row(n)["headers"].as_array().unwrap()[..count].to_vec();
     assert_eq!(own(0, 1), [json!(["huge", "61".repeat(900_000)])]);
     assert_eq!(own(1, 10_000), many);
-    let odd = [json!(["", hex(b"no name")]), json!(["", null]), json!(["twice", ""]), json!(["twice", hex(b"\x00\xff")])];
+    let odd =
+        [json!(["", hex(b"no name")]), json!(["", null]), json!(["twice", ""]), json!(["twice", hex(b"\x00\xff")])];
     assert_eq!(own(2, 4), odd);
     assert_eq!(own(3, 2), [json!(["plain", hex(b"v")]), json!(["ü", null])]);
     for n in 0..4 {

@@ -53,14 +53,7 @@ pub fn pipeline_of(name: &str, reads: &str, properties: &str, topics: &Topics, e
 }
 
 /// The same at the broker of this address.
-pub fn pipeline_at(
-    brokers: &str,
-    name: &str,
-    reads: &str,
-    properties: &str,
-    topics: &Topics,
-    extra: &str,
-) -> PathBuf {
+pub fn pipeline_at(brokers: &str, name: &str, reads: &str, properties: &str, topics: &Topics, extra: &str) -> PathBuf {
     let dir = broker::folder(name);
     let path = dir.join("pipeline.toml");
     let text = format!(

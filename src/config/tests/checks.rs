@@ -161,3 +161,25 @@ fn what_is_printed_reads_back_as_it_was() {
         assert_eq!(loaded(&settings.redacted()), settings, "{}", settings.redacted());
     }
 }
+
+#[test]
+fn a_pattern_is_read_and_no_route_may_match_it() {
+    let fine = with(&[r#"source.kafka.topics=["^corpus\\.raw\\..*", "news"]"#]);
+    assert_eq!(told(&fine, Purpose::Run), Vec::<String>::new());
+    let looped = told(&with(&[r#"source.kafka.topics=["^corpus\\..*"]"#]), Purpose::Run);
+    assert!(looped.len() == 3 && looped.iter().all(|line| line.contains("would come back as inputs")), "{looped:#?}");
+    let elsewhere = with(&[r#"source.kafka.topics=["^corpus\\..*"]"#, "sink.kafka.brokers=other:9092"]);
+    assert_eq!(told(&elsewhere, Purpose::Run), Vec::<String>::new(), "another cluster may use the same names");
+    let broken = told(&with(&[r#"source.kafka.topics=["^corpus.(raw"]"#]), Purpose::Run);
+    assert!(broken.len() == 1 && broken[0].starts_with("source.kafka.topics: "), "{broken:#?}");
+}
+
+#[test]
+fn group_properties_that_contradict_each_other_are_told_under_their_key() {
+    let mixed = with(&["source.kafka.properties.partition.assignment.strategy=cooperative-sticky,range"]);
+    let told = told(&mixed, Purpose::Run);
+    assert!(
+        told.len() == 1 && told[0].starts_with("source.kafka.properties: ") && told[0].contains("mixes"),
+        "{told:#?}"
+    );
+}
