@@ -5,7 +5,6 @@ use crate::broker::is_long;
 use crate::referee::Referee;
 use crate::worker::{Topics, Worker, pipeline_of};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -177,14 +176,13 @@ fn a_static_member_comes_back_undisturbed_and_a_second_of_its_name_is_told_so() 
 }
 
 /// A newcomer with these properties, in the group of a worker that runs by others, ends with a reason; the worker goes on.
-fn is_refused(group: &mut Group, name: &str, properties: &str, said: &str, running: &Worker, file: &Path) {
-    let other = group.file(name, "mixed", properties);
+fn is_refused(group: &mut Group, own: &str, name: &str, properties: &str, said: &str, running: &Worker) {
+    let other = group.file(name, own, properties);
     // Another file, another cache: its slot must differ by hand, or the two would share a transactional id.
     let mut newcomer = Worker::run(name, &other, &["--set", "delivery.instance=7"]);
     ends_69_saying(&mut newcomer, said);
     group.wave();
     group.wait_for(group.produced, &[running]);
-    assert!(file.exists());
 }
 
 #[test]
@@ -194,7 +192,43 @@ fn a_worker_that_shares_in_another_way_than_its_group_ends_with_a_reason_and_the
     let mut running = Worker::run("running", &file, &[]);
     running.wait_ready();
     let eager = format!(r#"{QUICK_SESSION}, "partition.assignment.strategy" = "range""#);
-    is_refused(&mut group, "mixed-eager", &eager, "share partitions in another way", &running, &file);
+    is_refused(&mut group, "mixed", "mixed-eager", &eager, "share partitions in another way", &running);
     drain(&mut running);
+    group.check();
+}
+
+#[test]
+fn under_the_consumer_protocol_the_second_of_one_static_name_is_refused() {
+    let mut group = Group::new("static848");
+    let properties = r#""group.protocol" = "consumer", "group.instance.id" = "one""#;
+    let file = group.file("static848", "static848", properties);
+    let mut running = Worker::run("running", &file, &[]);
+    running.wait_ready();
+    is_refused(&mut group, "static848", "static848-twin", properties, "group.instance.id", &running);
+    // A rolling restart of the one.
+    drain(&mut running);
+    group.wave();
+    running = Worker::run("again", &file, &[]);
+    group.wait_for(group.produced, &[&running]);
+    drain(&mut running);
+    group.check();
+}
+
+#[test]
+fn a_group_moves_to_the_consumer_protocol_one_worker_at_a_time() {
+    let mut group = Group::new("moving");
+    let old = group.file("moving", "moving", QUICK_SESSION);
+    group.wave();
+    let mut first = Worker::run("first", &old, &[]);
+    first.wait_ready();
+    let new = group.file("moving-new", "moving", r#""group.protocol" = "consumer""#);
+    let mut second = Worker::run("second", &new, &["--set", "delivery.instance=7"]);
+    second.wait_ready();
+    wait_shared(&[&first, &second]);
+    group.wave();
+    drain(&mut first);
+    group.wave();
+    group.wait_for(group.produced, &[&second]);
+    drain(&mut second);
     group.check();
 }
