@@ -12,7 +12,7 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test install uninstall deb kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ build: setup-build ## set up what compiling takes, then build target/release/tam
 
 test: setup-test ## set up everything, a real Kafka broker included, then run all tests
 	cargo test --locked
+
+test-long: setup-test ## run the tests on the broker in their long forms: every assignor, and memory with the defaults
+	TAMIS_LONG=1 cargo test --locked --test it -- --nocapture groups topics memory outage
 
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"

@@ -61,6 +61,11 @@ impl Parts {
         Ok(Self { road, imprint, slot, cache, models })
     }
 
+    /// The models, for who watches their progress.
+    pub(super) fn models(&self) -> Vec<Arc<Model>> {
+        self.models.values().cloned().collect()
+    }
+
     /// Joins the engines, then flushes the cache.
     pub(super) async fn close(self, budget: Duration) {
         for (name, model) in &self.models {

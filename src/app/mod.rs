@@ -8,11 +8,12 @@
 mod assemble;
 mod check;
 mod failure;
-mod open;
 mod inspect;
+mod open;
 mod run;
 mod score;
 mod stop;
+mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
 pub use failure::Failure;

@@ -55,7 +55,8 @@ impl Opening {
         let max_bytes = settings.document.max_bytes;
         let source = match (&settings.source.kafka, plan, &settings.source.files) {
             (Some(kafka), _, _) => {
-                Source::kafka(kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
+                let kafka = kafka.for_worker(&host(), instance);
+                Source::kafka(&kafka, outlet, Duration::from_millis(settings.delivery.revoke_ms), board)?
             }
             (None, Some(plan), Some(files)) => {
                 board.set_partitions(&files.paths.iter().map(|path| lane(path)).collect::<Vec<_>>());
@@ -116,5 +117,10 @@ fn guarantee(settings: &Settings, instance: u32) -> Guarantee {
 
 /// The transactional id of one worker of `group` on this machine.
 pub(super) fn transactional_id(group: &str, instance: &str) -> String {
-    format!("{group}-{}-{instance}", gethostname::gethostname().to_string_lossy())
+    format!("{group}-{}-{instance}", host())
+}
+
+/// This machine's name.
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }

@@ -5,6 +5,7 @@ use super::check;
 use super::failure::Failure;
 use super::open::{Books, Opening};
 use super::stop;
+use super::watchdog::Watchdog;
 use crate::admin;
 use crate::cli::Exit;
 use crate::config::Settings;
@@ -57,8 +58,10 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     let Started { parts, intake, mut source, sink } = started;
     source.start()?;
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
+    let watchdog = Watchdog::start(board.clone(), parts.models(), settings.delivery.stall_exit_ms)?;
     let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
     let ended = flow.run(intake, &source, watch.stop).await;
+    drop(watchdog);
 
     board.set_draining();
     // Closing and dropping a Kafka client can hang; from here on the end is certain.

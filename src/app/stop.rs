@@ -70,7 +70,8 @@ pub(super) fn last_resort(exit: Exit, wait: Duration) {
     });
 }
 
+/// Ends the process at once. What libraries do at a process's end is left out: one of their threads may be what hangs.
 #[allow(clippy::disallowed_methods, reason = "the last resort: nothing else is left to wait for")]
-fn end(exit: Exit) {
-    std::process::exit(i32::from(exit.code()));
+pub(super) fn end(exit: Exit) {
+    signal_hook::low_level::exit(i32::from(exit.code()));
 }

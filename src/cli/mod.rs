@@ -19,8 +19,8 @@ mod report;
 mod score;
 
 pub use args::{
-    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man, Model,
-    Override, Run, Score,
+    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man,
+    Model, Override, Run, Score,
 };
 pub use exit::Exit;
 pub use main::main;

@@ -92,7 +92,7 @@ fn source(settings: &Settings, problems: &mut Problems) {
     }
     let mut seen = BTreeSet::new();
     for topic in &kafka.topics {
-        if !is_topic(topic) {
+        if !kafka::is_pattern(topic) && !is_topic(topic) {
             problems.add("source.kafka.topics", Wrong::Topic { topic: topic.clone() });
         }
         if !seen.insert(topic) {
@@ -100,6 +100,9 @@ fn source(settings: &Settings, problems: &mut Problems) {
         }
     }
     properties("source.kafka.properties", &kafka.properties, problems);
+    for problem in kafka.problems() {
+        problems.add(format!("source.kafka.{}", problem.key), Wrong::Room(problem.why));
+    }
 }
 
 fn sink(settings: &Settings, problems: &mut Problems) {
@@ -233,7 +236,7 @@ fn routes(settings: &Settings, problems: &mut Problems) {
             }
         } else if !is_topic(topic) {
             problems.add(key, Wrong::Topic { topic: topic.clone() });
-        } else if same_cluster.is_some_and(|source| source.topics.contains(topic)) {
+        } else if same_cluster.is_some_and(|source| source.reads(topic)) {
             problems.add(key, Wrong::RouteIsSource { topic: topic.clone() });
         }
     }

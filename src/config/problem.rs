@@ -51,7 +51,9 @@ pub enum Wrong {
         instead: &'static str,
     },
     /// Not a name that Kafka allows for a topic.
-    #[error("{topic:?} can't be a topic: up to 249 letters, digits, dots, underscores and hyphens, not only dots")]
+    #[error(
+        "{topic:?} can't be a topic: up to 249 letters, digits, dots, underscores and hyphens, not only dots (a source's pattern begins with ^)"
+    )]
     Topic {
         /// The name.
         topic: String,

@@ -38,7 +38,7 @@ impl Stage {
 pub enum Class {
     /// A null value without a key: a deletion of nothing.
     TombstoneWithoutKey,
-    /// A header whose name is not UTF-8 and so can't be passed on byte for byte.
+    /// A header whose name is not UTF-8, or holds a NUL, and so can't be passed on byte for byte.
     HeaderName,
     /// The record's value is larger than `document.max_bytes`.
     TooLarge,

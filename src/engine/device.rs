@@ -59,7 +59,7 @@ pub(super) fn serve(
     vocabulary: &Vocabulary,
     budget: Budget,
 ) -> Result<(), String> {
-    let mut work = Work { runner, vocabulary };
+    let mut work = Work { shared, runner, vocabulary };
     while let Some(rows) = shared.next_batch(budget) {
         work.run(rows)?;
     }
@@ -67,6 +67,7 @@ pub(super) fn serve(
 }
 
 struct Work<'a> {
+    shared: &'a Shared,
     runner: &'a mut Runner,
     vocabulary: &'a Vocabulary,
 }
@@ -81,7 +82,9 @@ impl Work<'_> {
                 continue;
             }
             let batch = Batch::compose(&rows, self.vocabulary.mask_id, self.vocabulary.pad_id);
-            match self.runner.score(&batch) {
+            let outcome = self.runner.score(&batch);
+            self.shared.count_pass();
+            match outcome {
                 Ok(scored) => answer(&rows, &batch, &scored),
                 Err(failure) => {
                     metrics::device_batch_failed();

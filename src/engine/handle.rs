@@ -5,6 +5,7 @@ use super::load::{self, Export, Loaded, Standing};
 use super::queue::{Budget, Queue};
 use super::{Error, Needs, Passes, Reading, Settings, device, model};
 use crate::telemetry::metrics;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     permits: Arc<Semaphore>,
+    passes: AtomicU64,
 }
 
 impl Shared {
@@ -50,11 +52,17 @@ impl Shared {
             state: Mutex::new(State { queue: Queue::default(), closing: false, gone: None }),
             changed: Condvar::new(),
             permits: Arc::new(Semaphore::new(ROWS_WAITING_MAX as usize)),
+            passes: AtomicU64::new(0),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A forward pass has ended, well or not.
+    pub(super) fn count_pass(&self) {
+        self.passes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Blocks until there is a batch; `None` once closed and drained, or gone.
@@ -268,6 +276,12 @@ impl Engine {
     #[must_use]
     pub fn gone(&self) -> Option<String> {
         self.shared.lock().gone.clone()
+    }
+
+    /// Forward passes that have ended since the start: while rows wait and this stands still, the device is stuck.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.shared.passes.load(Ordering::Relaxed)
     }
 
     /// blake3 of the model's graph and weights, those in files of their own included.

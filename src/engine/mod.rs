@@ -24,8 +24,8 @@ mod settings;
 
 pub use error::Error;
 pub use handle::{Engine, Vocabulary};
-pub use load::{Export, Standing};
 pub use library::runtime;
+pub use load::{Export, Standing};
 pub use model::files;
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};

@@ -4,6 +4,7 @@ use super::committer::Committer;
 use super::context::Context;
 use super::driver::{Driver, Wishes};
 use super::error::{Error, property};
+use super::groups::{anchored, is_consumer_protocol, is_pattern};
 use super::settings::SourceSettings;
 use crate::corpus::Outlet;
 use crate::telemetry::Board;
@@ -45,14 +46,18 @@ impl Consumer {
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
-        for topic in &settings.topics {
+        for topic in settings.topics.iter().filter(|topic| !is_pattern(topic)) {
             if !metadata.topics().iter().any(|known| known.name() == topic) {
                 tracing::warn!(topic, "source topic does not exist or may not be seen, waiting for it");
             }
         }
         Ok(Self {
             shared: Arc::new(consumer),
-            topics: settings.topics.clone(),
+            topics: settings
+                .topics
+                .iter()
+                .map(|topic| if is_pattern(topic) { anchored(topic) } else { topic.clone() })
+                .collect(),
             outlet: Some(outlet),
             wishes: Arc::new(Wishes::default()),
             thread: None,
@@ -112,10 +117,16 @@ pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
     config
         .set("client.id", "tamis")
         .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky")
+        // What waits in the client library counts into the worker's memory: docs/performance.md says how.
         .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.max.bytes", "8388608")
         .set("fetch.message.max.bytes", "1048576")
+        .set("topic.metadata.refresh.interval.ms", "60000")
+        .set("statistics.interval.ms", "5000")
         .set("allow.auto.create.topics", "false");
+    if !is_consumer_protocol(&settings.properties) {
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+    }
     for (name, value) in &settings.properties {
         config.set(name, value);
     }

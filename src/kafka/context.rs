@@ -7,6 +7,8 @@ use crate::telemetry::{Board, metrics};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,10 @@ use tokio::sync::mpsc;
 
 /// How long after the deadline the driver still waits for the pipeline's own answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The name under which the client library logs that it moved a partition's position to where `auto.offset.reset` says, because the
+/// position it had is not in the log. (Beginning without any committed offset is not logged under it.)
+const OFFSET_RESET: &str = "OFFSET";
 
 /// Which lanes are ours, and since which assignment.
 #[derive(Debug, Default)]
@@ -50,6 +56,11 @@ impl Context {
     /// Whether the assignment changed since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// How many lanes are ours.
+    fn count(&self) -> usize {
+        self.assignment().lanes.len()
     }
 
     fn assign(&self, lanes: Vec<Lane>) {
@@ -106,12 +117,32 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == OFFSET_RESET && matches!(level, RDKafkaLogLevel::Warning) {
+            metrics::offset_reset();
+            tracing::warn!(
+                said = message,
+                "the group's offset is not in the topic any more: records may have been deleted unread, or the topic was made anew"
+            );
+            return;
+        }
         log(level, facility, message);
     }
 
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.board.set_brokers_up(0);
+            metrics::brokers_up(0);
+        }
         // The log callback has said it already.
         tracing::debug!(%error, reason, "kafka client error");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        // The coordinator's connection is listed a second time, without a number of its own.
+        let up = statistics.brokers.values().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count();
+        self.board.set_brokers_up(up);
+        metrics::brokers_up(up);
+        metrics::fetched(unsigned(statistics.rxmsgs), unsigned(statistics.rxmsg_bytes));
     }
 }
 
@@ -120,13 +151,15 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Assign(list) => {
                 let lanes = lanes(list);
-                tracing::info!(count = lanes.len(), "partitions assigned");
+                let count = lanes.len();
                 self.assign(lanes);
+                tracing::info!(count, total = self.count(), "partitions assigned");
             }
             Rebalance::Revoke(list) => {
                 let lanes = lanes(list);
                 let lost = consumer.assignment_lost();
-                tracing::info!(count = lanes.len(), lost, "partitions revoked");
+                let total = self.count().saturating_sub(lanes.len());
+                tracing::info!(count = lanes.len(), total, lost, "partitions revoked");
                 self.revoke(&lanes, lost);
                 // A pause outlives the assignment in the client library; the lane would come back paused and never be read.
                 if let Err(error) = consumer.resume(list) {
@@ -136,6 +169,10 @@ impl ConsumerContext for Context {
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
         }
     }
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
 
 fn lanes(list: &TopicPartitionList) -> Vec<Lane> {

@@ -1,8 +1,10 @@
 //! Owns the driver thread: it polls the consumer, always, and passes records on when permits allow.
 //!
-//! Invariants: never waits for permits without polling longer than `PATIENCE`; pauses fetching only after that, because pausing drops what was
-//! prefetched, and resumes only when half of the permits are free again; a record whose lane went away is dropped (its new owner
-//! reads it again).
+//! While permits are short, the records that polling yields stay in the driver's hands, and polling slows down with each: fast enough for
+//! the group to be heard, slow enough that the hands rarely fill. Only when they are full is fetching paused, because pausing drops
+//! what was prefetched, which then has to be fetched again.
+//! Invariants: polls at least every `GAP_LONGEST`; holds at most `HELD_RECORDS` records and about `HELD_BYTES`; a pause ends only when half
+//! of the permits are free again; a record whose lane went away is dropped (its new owner reads it again).
 
 use super::context::Context;
 use super::record;
@@ -11,14 +13,21 @@ use crate::telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 
 const POLL: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// The most records, and about the most bytes, in the driver's hands while permits are short.
+const HELD_RECORDS: usize = 64;
+const HELD_BYTES: usize = 32 * 1024 * 1024;
+/// How long a blocked driver waits between two polls: the shortest, what each record and each MiB in its hands add, the longest.
+const GAP: Duration = Duration::from_millis(250);
+const GAP_A_RECORD: Duration = Duration::from_millis(100);
+const GAP_A_MIB: Duration = Duration::from_millis(200);
+const GAP_LONGEST: Duration = Duration::from_secs(7);
 const NAP: Duration = Duration::from_millis(2);
 const CLOSE_BUDGET: Duration = Duration::from_secs(15);
 
@@ -36,8 +45,9 @@ pub(crate) struct Driver {
     outlet: Option<Outlet>,
     wishes: Arc<Wishes>,
     topics: HashMap<String, Arc<str>>,
-    held: Option<(Record, u64)>,
-    held_since: Option<Instant>,
+    held: VecDeque<(Record, u64)>,
+    held_bytes: usize,
+    polled: Instant,
     paused: bool,
     complained: HashMap<String, Instant>,
 }
@@ -49,8 +59,9 @@ impl Driver {
             outlet: Some(outlet),
             wishes,
             topics: HashMap::new(),
-            held: None,
-            held_since: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            polled: Instant::now(),
             paused: false,
             complained: HashMap::new(),
         }
@@ -62,16 +73,19 @@ impl Driver {
             if self.wishes.stop.load(Ordering::Acquire) {
                 self.stop();
             }
-            if self.held.is_some() && !self.pass_on() && !self.paused {
-                if self.held_since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            if !self.pass_on() && !self.paused {
+                if self.held.len() >= HELD_RECORDS || self.held_bytes >= HELD_BYTES {
+                    tracing::debug!(records = self.held.len(), bytes = self.held_bytes, "fetching paused");
+                    metrics::fetching_paused();
                     self.pause();
-                } else {
+                } else if self.polled.elapsed() < gap(self.held.len(), self.held_bytes) {
                     std::thread::sleep(NAP);
                     continue;
                 }
             }
             self.resume_if_free();
             self.poll();
+            self.polled = Instant::now();
         }
         self.outlet = None;
         self.leave();
@@ -94,12 +108,12 @@ impl Driver {
                 let record = record::copy(&message, topic);
                 // No epoch means that the lane went away while the record was on its way to us.
                 if let (Some(epoch), Some(_)) = (consumer.context().epoch(&record.origin.lane), &self.outlet) {
-                    if self.held.is_some() {
+                    if self.paused && !self.held.is_empty() {
                         // Fetching is paused, yet a record came: it was on its way. Seek back to it, so that it comes again.
                         self.hand_back(&record);
                     } else {
-                        self.held = Some((record, epoch));
-                        self.held_since = Some(Instant::now());
+                        self.held_bytes += record.weight_bytes();
+                        self.held.push_back((record, epoch));
                         self.pass_on();
                     }
                 }
@@ -111,34 +125,29 @@ impl Driver {
         }
     }
 
-    /// Tries to pass the held record on; true when nothing is held any more.
+    /// Passes on what is held, in order, as far as permits go; true when nothing is held any more.
     fn pass_on(&mut self) -> bool {
-        let Some((record, epoch)) = self.held.take() else { return true };
-        let Some(outlet) = &self.outlet else { return true };
-        if self.consumer.context().epoch(&record.origin.lane) != Some(epoch) {
-            return true;
+        while let Some((record, epoch)) = self.held.pop_front() {
+            let weight = record.weight_bytes();
+            let is_ours = self.consumer.context().epoch(&record.origin.lane) == Some(epoch);
+            if let (true, Some(outlet)) = (is_ours, &self.outlet) {
+                let Some(permits) = outlet.allowance.try_take(weight) else {
+                    self.held.push_front((record, epoch));
+                    return false;
+                };
+                let receipt = Receipt { origin: record.origin.clone(), epoch, permits };
+                match outlet.records.try_send(Parcel { body: record, receipt }) {
+                    Ok(()) => metrics::record_read(weight),
+                    Err(TrySendError::Full(parcel)) => {
+                        self.held.push_front((parcel.body, epoch));
+                        return false;
+                    }
+                    Err(TrySendError::Closed(_)) => self.outlet = None,
+                }
+            }
+            self.held_bytes = self.held_bytes.saturating_sub(weight);
         }
-        let weight = record.weight_bytes();
-        let Some(permits) = outlet.allowance.try_take(weight) else {
-            self.held = Some((record, epoch));
-            return false;
-        };
-        let receipt = Receipt { origin: record.origin.clone(), epoch, permits };
-        match outlet.records.try_send(Parcel { body: record, receipt }) {
-            Ok(()) => {
-                metrics::record_read(weight);
-                self.held_since = None;
-                true
-            }
-            Err(TrySendError::Full(parcel)) => {
-                self.held = Some((parcel.body, epoch));
-                false
-            }
-            Err(TrySendError::Closed(_)) => {
-                self.outlet = None;
-                true
-            }
-        }
+        true
     }
 
     fn hand_back(&mut self, record: &Record) {
@@ -151,7 +160,8 @@ impl Driver {
 
     fn stop(&mut self) {
         if self.outlet.take().is_some() {
-            self.held = None;
+            self.held.clear();
+            self.held_bytes = 0;
             self.pause();
         }
     }
@@ -168,7 +178,7 @@ impl Driver {
         let free = self.outlet.as_ref().is_some_and(|outlet| {
             outlet.allowance.is_half_free() && outlet.records.capacity() * 2 >= outlet.records.max_capacity()
         });
-        if self.paused && self.held.is_none() && free {
+        if self.paused && self.held.is_empty() && free {
             let resumed = self.consumer.assignment().and_then(|assignment| self.consumer.resume(&assignment));
             match resumed {
                 Ok(()) => self.paused = false,
@@ -189,11 +199,9 @@ impl Driver {
             tracing::warn!(error = text, "kafka consumer error");
             self.complained.insert(text.clone(), now);
         }
-        let code = error.rdkafka_error_code();
-        if code.is_some_and(is_hopeless) {
-            self.fail(format!(
-                "the consumer can't go on: {text}; check the group, its permissions and the credentials"
-            ));
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        if let Some(code) = error.rdkafka_error_code().filter(|code| fatal || is_hopeless(*code)) {
+            self.fail(format!("the consumer can't go on: {text}; {}", remedy(code)));
         }
     }
 
@@ -217,6 +225,32 @@ impl Driver {
     }
 }
 
+/// How long to wait for permits before the next poll, with so much in hand.
+fn gap(records: usize, bytes: usize) -> Duration {
+    let records = u32::try_from(records).unwrap_or(u32::MAX);
+    let mib = u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX);
+    let more = GAP_A_RECORD.saturating_mul(records).saturating_add(GAP_A_MIB.saturating_mul(mib));
+    GAP.saturating_add(more).min(GAP_LONGEST)
+}
+
+/// What a person can do about an error that no retry mends.
+fn remedy(code: RDKafkaErrorCode) -> &'static str {
+    if [RDKafkaErrorCode::FencedInstanceId, RDKafkaErrorCode::UnreleasedInstanceId].contains(&code) {
+        "another worker of the group has the same group.instance.id, or had it until a moment ago; give each its own, as with \
+         \"{host}-{instance}\""
+    } else if code == RDKafkaErrorCode::InconsistentGroupProtocol {
+        "the group's other members share partitions in another way; use their partition.assignment.strategy, or stop them all \
+         first"
+    } else if code == RDKafkaErrorCode::UnsupportedVersion {
+        "the brokers are older than what was asked for; group.protocol = \"consumer\" needs Kafka 4"
+    } else if code == RDKafkaErrorCode::AutoOffsetReset {
+        "auto.offset.reset is \"error\" and there is no record at the group's offset; set the group's offsets by hand, or \
+         auto.offset.reset to \"earliest\""
+    } else {
+        "check the group, its permissions and the credentials"
+    }
+}
+
 /// Errors that no retry of the library's own will mend.
 fn is_hopeless(code: RDKafkaErrorCode) -> bool {
     [
@@ -227,6 +261,25 @@ fn is_hopeless(code: RDKafkaErrorCode) -> bool {
         RDKafkaErrorCode::SaslAuthenticationFailed,
         RDKafkaErrorCode::InconsistentGroupProtocol,
         RDKafkaErrorCode::FencedInstanceId,
+        RDKafkaErrorCode::UnreleasedInstanceId,
+        RDKafkaErrorCode::AutoOffsetReset,
     ]
     .contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_driver_polls_ever_more_slowly_but_never_so_slowly_that_the_group_forgets_it() {
+        assert_eq!(gap(0, 0), GAP);
+        assert!(gap(10, 0) > gap(1, 0) && gap(1, 20 << 20) > gap(1, 1 << 20));
+        assert_eq!(gap(HELD_RECORDS, HELD_BYTES), GAP_LONGEST);
+        let until_full: Duration = (0..HELD_RECORDS).map(|held| gap(held, 0)).sum();
+        assert!(
+            until_full > Duration::from_secs(120),
+            "hands fill in {until_full:?}: every stall would drop what was fetched"
+        );
+    }
 }

@@ -23,7 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
+/// How long an abort is tried for while no broker answers. Below the patience with one batch, which ends the process in good order.
+const ABORT_PATIENCE: Duration = Duration::from_secs(150);
 const METADATA_AGE: Duration = Duration::from_secs(60);
+/// What a person can do about a producer that was fenced.
+const FENCED: &str = "; another worker has the same transactional id, made of group, host and instance: workers of one group on one \
+     machine must share cache.path, or each set delivery.instance (a worker that was taken for dead hears this too: then all is well)";
 
 /// What a delivery step promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,7 +279,6 @@ impl Producer {
     }
 
     fn abort(&self, deadline: Instant) -> Result<(), DeliveryError> {
-        let deadline = deadline.max(Instant::now() + CALL);
         if !self.transactional {
             self.producer.purge(PurgeConfig::default().queue().inflight());
             // The purged outputs report their failure now; later they would be taken for failures of the next step.
@@ -282,6 +286,8 @@ impl Producer {
             self.failures.take();
             return Ok(());
         }
+        // Without an abort nothing can go on, so an outage is waited out: until the broker, back again, has ended the transaction itself.
+        let deadline = deadline.max(Instant::now() + ABORT_PATIENCE);
         match self.until(deadline, || Ok(self.producer.abort_transaction(CALL)?)) {
             Ok(()) => Ok(()),
             Err(error) => Err(DeliveryError::Fatal(format!("the transaction could not be aborted: {error}"))),
@@ -309,7 +315,8 @@ impl Producer {
     /// Whether the step can be tried again on this producer.
     fn classify(&self, error: &KafkaError) -> DeliveryError {
         if let Some((code, message)) = self.producer.client().fatal_error() {
-            return DeliveryError::Fatal(format!("{code}: {message}"));
+            let remedy = if code == RDKafkaErrorCode::Fenced { FENCED } else { "" };
+            return DeliveryError::Fatal(format!("{code}: {message}{remedy}"));
         }
         if let KafkaError::Transaction(inner) = error
             && inner.is_fatal()

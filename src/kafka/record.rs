@@ -1,7 +1,7 @@
 //! Owns the passage of one record between librdkafka's memory and ours, byte for byte.
 //!
 //! Headers are copied through the C interface: the client library's own reader panics on names that are not UTF-8. A NUL inside a name
-//! can't be seen through that interface (the name ends there), which `docs/adr/0004-rdkafka.md` says too.
+//! ends the name there; where the header has a value, the cut shows, and the record is marked: see `docs/adr/0004-rdkafka.md`.
 
 use crate::corpus::{Header, Lane, Origin, Record};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, Timestamp};
@@ -24,7 +24,7 @@ pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Record {
     }
 }
 
-/// Copies headers in order. A name that is not UTF-8 can't be passed on by the client library; the record is marked with it instead.
+/// Copies headers in order. A name that is not UTF-8 or holds a NUL can't be passed on by the client library; the record is marked with it.
 #[allow(unsafe_code, reason = "the safe reader panics on names that are not UTF-8")]
 fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
     let native = std::ptr::from_ref(borrowed).cast::<rdkafka::bindings::rd_kafka_headers_t>();
@@ -43,11 +43,17 @@ fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
         if err != rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
             break;
         }
+        // The library keeps a header in one piece: its name, one NUL, its value. More between them is a name with a NUL inside.
+        let apart = if value.is_null() { None } else { value.addr().checked_sub(name.addr()) };
         // SAFETY: librdkafka terminates names with NUL; a value that is not null has `size` readable bytes.
         let (name, value) = unsafe {
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size).to_vec());
             (CStr::from_ptr(name).to_bytes(), value)
         };
+        if apart.is_some_and(|apart| apart != name.len() + 1) {
+            defect = Some(format!("header {index} has a name with a NUL inside (it begins {})", name.escape_ascii()));
+            continue;
+        }
         match std::str::from_utf8(name) {
             Ok(name) => headers.push(Header { name: name.to_owned(), value }),
             Err(_) => {

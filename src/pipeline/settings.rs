@@ -30,6 +30,8 @@ pub struct DeliverySettings {
     pub drain_ms: u64,
     /// Longest time to finish what is open on revoked partitions, in milliseconds. Keep it below the group's rebalance timeout.
     pub revoke_ms: u64,
+    /// The process ends, with code 69, when documents are in flight and nothing has moved for this long, in milliseconds; 0: never.
+    pub stall_exit_ms: u64,
     /// Most documents being scored at once. More give the device more rows to choose from; fewer keep the order of finishing near the
     /// order of reading, in which alone verdicts are delivered.
     pub max_journeys: usize,
@@ -49,6 +51,7 @@ impl Default for DeliverySettings {
             instance: None,
             drain_ms: 30_000,
             revoke_ms: 20_000,
+            stall_exit_ms: 600_000,
             max_journeys: 64,
             max_documents: 4_096,
             max_in_flight_bytes: 268_435_456,

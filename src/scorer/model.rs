@@ -89,6 +89,12 @@ impl Model {
         Ok(Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, unhealthy: None, cores })
     }
 
+    /// Forward passes that the device has ended since the start.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.engine.passes()
+    }
+
     /// Drains the engine and joins its thread within `deadline`.
     ///
     /// # Errors

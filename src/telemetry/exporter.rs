@@ -180,6 +180,10 @@ mod tests {
     /// Calls every recorder once.
     fn record_everything() {
         metrics::record_read(120);
+        metrics::fetched(2, 300);
+        metrics::fetching_paused();
+        metrics::offset_reset();
+        metrics::brokers_up(1);
         metrics::delivered(Route::Pass);
         metrics::tombstone_forwarded();
         metrics::dead_lettered(&Fault::new(Stage::Decode, Class::BadJson, "not JSON"));

@@ -17,6 +17,27 @@ pub fn record_read(weight_bytes: usize) {
     counter!(s::BYTES_READ.name).increment(weight_bytes as u64);
 }
 
+/// The Kafka client has fetched this many records and bytes since its start.
+pub fn fetched(records: u64, bytes: u64) {
+    counter!(s::FETCHED_RECORDS.name).absolute(records);
+    counter!(s::FETCHED_BYTES.name).absolute(bytes);
+}
+
+/// Fetching was paused for want of permits.
+pub fn fetching_paused() {
+    counter!(s::FETCHING_PAUSED.name).increment(1);
+}
+
+/// A partition had no record at the group's offset.
+pub fn offset_reset() {
+    counter!(s::OFFSET_RESETS.name).increment(1);
+}
+
+/// Brokers that the consumer is connected to.
+pub fn brokers_up(count: usize) {
+    gauge!(s::BROKERS_UP.name).set(count as f64);
+}
+
 /// A record was delivered on `route`, its offset with it.
 pub fn delivered(route: Route) {
     counter!(s::DELIVERED.name, "route" => route.as_str()).increment(1);

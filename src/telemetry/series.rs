@@ -95,6 +95,15 @@ table! {
     READY = "tamis_ready", Gauge, Count, [], "1 while the model is warm, partitions are assigned and no drain is under way.";
     RECORDS_READ = "tamis_records_read_total", Counter, Count, [], "Records read from the source, deletions included.";
     BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [], "Bytes of key, value and headers read from the source.";
+    FETCHED_RECORDS = "tamis_kafka_fetched_records_total", Counter, Count, [],
+        "Records that the Kafka client fetched; more than were read where fetching was paused or partitions moved.";
+    FETCHED_BYTES = "tamis_kafka_fetched_bytes_total", Counter, Bytes, [],
+        "Bytes of those records, uncompressed, framing included.";
+    FETCHING_PAUSED = "tamis_kafka_fetching_paused_total", Counter, Count, [],
+        "Times that fetching was paused, because what was read could not be passed on for long.";
+    OFFSET_RESETS = "tamis_kafka_offset_resets_total", Counter, Count, [],
+        "Times that a partition had no record at the group's offset: records may have been deleted unread.";
+    BROKERS_UP = "tamis_kafka_brokers_up", Gauge, Count, [], "Brokers that the consumer is connected to.";
     DOCUMENTS_IN_FLIGHT = "tamis_documents_in_flight", Gauge, Count, [], "Documents between reading and delivery.";
     JOURNEY_SECONDS = "tamis_journey_seconds", LONG_SECONDS, Seconds, [],
         "Seconds from reading a document to its verdict, waiting included.";

@@ -39,6 +39,8 @@ struct Shared {
     delivered: [AtomicU64; Route::ALL.len()],
     tombstones: AtomicU64,
     in_flight: AtomicUsize,
+    /// Brokers that the consumer is connected to; `usize::MAX` stands for not known.
+    brokers_up: AtomicUsize,
     /// Milliseconds since the Unix epoch; 0 stands for never.
     last_commit_ms: AtomicU64,
     /// Milliseconds after `born` at which something last moved.
@@ -61,6 +63,7 @@ impl Board {
                 delivered: std::array::from_fn(|_| AtomicU64::new(0)),
                 tombstones: AtomicU64::new(0),
                 in_flight: AtomicUsize::new(0),
+                brokers_up: AtomicUsize::new(usize::MAX),
                 last_commit_ms: AtomicU64::new(0),
                 progress_ms: AtomicU64::new(0),
                 born: Instant::now(),
@@ -101,6 +104,11 @@ impl Board {
         }
     }
 
+    /// The consumer is connected to `count` brokers.
+    pub fn set_brokers_up(&self, count: usize) {
+        self.shared.brokers_up.store(count, Relaxed);
+    }
+
     /// A document was delivered on `route` and committed.
     pub fn delivered(&self, route: Route) {
         self.count(route).fetch_add(1, Relaxed);
@@ -120,6 +128,12 @@ impl Board {
     /// Something moved: a device batch ended, a verdict was reached, a commit ended.
     pub fn touch_progress(&self) {
         self.shared.progress_ms.store(millis(self.shared.born.elapsed()), Relaxed);
+    }
+
+    /// Documents in flight, and a mark that changes with all progress: for who must notice that nothing moves.
+    #[must_use]
+    pub fn pulse(&self) -> (usize, u64) {
+        (self.shared.in_flight.load(Relaxed), self.shared.progress_ms.load(Relaxed))
     }
 
     /// The process knows that it can't go on (a thread that must live is gone). Liveness is false from now on; the first reason stays.
@@ -184,6 +198,7 @@ impl Board {
             documents: DocumentCounts(Route::ALL.map(|route| (route, self.count(route).load(Relaxed)))),
             tombstones: shared.tombstones.load(Relaxed),
             in_flight: shared.in_flight.load(Relaxed),
+            brokers_up: Some(shared.brokers_up.load(Relaxed)).filter(|count| *count != usize::MAX),
             started_at_ms: shared.started_at_ms,
             uptime_ms: millis(shared.born.elapsed()),
             last_commit_at_ms: (last_commit_ms > 0).then_some(last_commit_ms),
@@ -240,6 +255,8 @@ pub struct Snapshot {
     pub tombstones: u64,
     /// Documents between reading and delivery.
     pub in_flight: usize,
+    /// Brokers that the consumer is connected to; `null` before that is known, and without Kafka.
+    pub brokers_up: Option<usize>,
     /// Start of the worker, milliseconds since the Unix epoch.
     pub started_at_ms: u64,
     /// Milliseconds since the start, by a clock that can't jump.

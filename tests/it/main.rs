@@ -11,15 +11,20 @@
 
 mod broker;
 mod cache;
-mod command;
 mod check;
+mod command;
 mod delivery;
 mod families;
 mod files;
-mod judgement;
+mod groups;
 mod inspect;
+mod judgement;
 mod kafka_road;
 mod maskings;
+mod memory;
+mod outage;
+mod records;
 mod referee;
 mod scores;
+mod topics;
 mod worker;

@@ -6,7 +6,10 @@ It knows nothing of tamis but its headers.
 """
 
 import json
+import os
 import random
+import socket
+import struct
 import sys
 import time
 
@@ -17,6 +20,7 @@ from confluent_kafka.admin import (
     AclPermissionType,
     AdminClient,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourcePatternType,
@@ -41,6 +45,7 @@ buy buy buy cheap cheap now now now click click""".splitlines()
 
 
 def admin(r):
+    """A client for the caller to keep until it has its answers: one that is thrown away takes its requests with it."""
     return AdminClient({"bootstrap.servers": r["brokers"]})
 
 
@@ -67,10 +72,125 @@ def document(number, rng):
     return json.dumps({"id": str(number), "text": f"{words} {rng.randint(1, 400)}"}).encode()
 
 
+def delete(r):
+    """Deletes topics."""
+    client = admin(r)
+    for future in client.delete_topics(r["topics"], operation_timeout=30).values():
+        future.result()
+    return {}
+
+
+def grow(r):
+    """Gives a topic more partitions."""
+    client = admin(r)
+    for future in client.create_partitions([NewPartitions(r["topic"], r["partitions"])]).values():
+        future.result()
+    return {}
+
+
+def large(r):
+    """Produces documents with a short text and a long rest that no codec makes much smaller."""
+    producer = Producer({"bootstrap.servers": r["brokers"], "message.max.bytes": 100_000_000, "linger.ms": 0})
+    failed = []
+    for n in range(r["count"]):
+        rest = os.urandom(r["bytes"] // 2).hex()
+        value = json.dumps({"id": str(n), "text": f"the committee met on tuesday {n}", "rest": rest})
+        producer.produce(r["topic"], value=value, partition=n % r["partitions"], on_delivery=lambda e, m: failed.append(str(e)) if e else None)
+        producer.flush(60)
+    if failed:
+        raise RuntimeError(failed[0])
+    return {}
+
+
+def forget(r):
+    """Deletes a partition's records before an offset, as retention does."""
+    client = admin(r)
+    for future in client.delete_records([TopicPartition(r["topic"], r["partition"], r["before"])]).values():
+        future.result()
+    return {}
+
+
+def transact(r):
+    """Produces numbered documents in transactions of `each` records, every third of which is aborted."""
+    rng = random.Random(r["first"])
+    producer = Producer({"bootstrap.servers": r["brokers"], "transactional.id": f"referee-{random.random()}"})
+    producer.init_transactions(30)
+    committed = 0
+    for n, first in enumerate(range(r["first"], r["first"] + r["count"], r["each"])):
+        producer.begin_transaction()
+        for number in range(first, first + r["each"]):
+            producer.produce(r["topic"], value=document(number, rng), key=b"k%d" % (number % r["keys"]), partition=0)
+        time.sleep(0.03)  # so that the log rolls its segments: compaction leaves the last one alone
+        if n % 3 == 2:
+            producer.flush(30)
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+            committed += r["each"]
+    return {"committed": committed}
+
+
+def crc32c(data):
+    """CRC-32C (Castagnoli), bit by bit in a table."""
+    if not hasattr(crc32c, "table"):
+        crc32c.table = []
+        for n in range(256):
+            for _ in range(8):
+                n = (n >> 1) ^ (0x82F63B78 if n & 1 else 0)
+            crc32c.table.append(n)
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc32c.table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def varint(n):
+    """A zigzag varint, as records use it."""
+    n, out = (n << 1) ^ (n >> 63), bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes(out) + bytes([n])
+
+
+def wire(r):
+    """Produces records whose header names are any bytes, which no client library will: a record batch and a Produce request by hand."""
+    host, port = r["brokers"].split(":")
+    sized = lambda b: varint(-1) if b is None else varint(len(b)) + b
+    unhex = lambda s: None if s is None else bytes.fromhex(s)
+    records = b""
+    for at, rec in enumerate(r["records"]):
+        headers = b"".join(sized(unhex(n)) + sized(unhex(v)) for n, v in rec["headers"])
+        body = b"\0" + varint(0) + varint(at) + sized(unhex(rec.get("key"))) + sized(unhex(rec["value"]))
+        body += varint(len(rec["headers"])) + headers
+        records += varint(len(body)) + body
+    now, count = int(time.time() * 1000), len(r["records"])
+    sealed = struct.pack(">hiqqqhii", 0, count - 1, now, now, -1, -1, -1, count) + records
+    batch = struct.pack(">ibI", -1, 2, crc32c(sealed)) + sealed
+    batch = struct.pack(">qi", 0, len(batch)) + batch
+    name = r["topic"].encode()
+    body = struct.pack(">hhih", 0, 3, 1, -1)  # Produce, version 3; no client id
+    body += struct.pack(">hhii", -1, -1, 30_000, 1) + struct.pack(">h", len(name)) + name
+    body += struct.pack(">iii", 1, 0, len(batch)) + batch
+    with socket.create_connection((host, int(port)), 30) as s:
+        s.sendall(struct.pack(">i", len(body)) + body)
+        answer = b""
+        while len(answer) < 4 or len(answer) < 4 + struct.unpack(">i", answer[:4])[0]:
+            more = s.recv(65536)
+            if not more:
+                raise RuntimeError("the broker hung up")
+            answer += more
+    at = 4 + 4 + 4 + 2 + len(name) + 4 + 4
+    (code,) = struct.unpack(">h", answer[at : at + 2])
+    if code:
+        raise RuntimeError(f"the broker refused the batch with code {code}")
+    return {}
+
+
 def produce(r):
     """Produces `count` numbered documents, spread over the partitions at random, keyed by number."""
     rng = random.Random(r.get("seed", 1))
-    producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "acks": "all"})
+    producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "acks": "all", **r.get("config", {})})
     failed = []
     for number in range(r["first"], r["first"] + r["count"]):
         while True:
@@ -202,7 +322,7 @@ def verify(r):
     outputs = r["outputs"]  # {"pass": topic, ...}
     whole = lambda topics: [TopicPartition(tp.topic, tp.partition, 0) for tp in partitions(client, topics)]
     source = {}
-    for m in read(reader(r, "read_committed"), whole([r["input"]])):
+    for m in read(reader(r, "read_committed"), whole([r["input"]] if isinstance(r["input"], str) else r["input"])):
         source[f"{m.topic()}/{m.partition()}/{m.offset()}"] = m
     seen, problems, routes, last = {}, [], {}, {}
     topic_route = {t: name for name, t in outputs.items()}
@@ -332,7 +452,25 @@ def join(r):
 
 DEEDS = {
     f.__name__: f
-    for f in (create, produce, put, uncommitted, verify, count, dump, committed, listing, allow, join)
+    for f in (
+        create,
+        delete,
+        grow,
+        large,
+        forget,
+        produce,
+        put,
+        transact,
+        wire,
+        uncommitted,
+        verify,
+        count,
+        dump,
+        committed,
+        listing,
+        allow,
+        join,
+    )
 }
 
 for line in sys.stdin:

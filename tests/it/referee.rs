@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 pub struct Referee {
+    brokers: String,
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -13,6 +14,11 @@ pub struct Referee {
 
 impl Referee {
     pub fn start() -> Self {
+        Self::at(broker::bootstrap())
+    }
+
+    /// One that speaks to the broker of this address.
+    pub fn at(brokers: &str) -> Self {
         let python = broker::root().join("var/venv/bin/python");
         assert!(python.exists(), "NO PYTHON CLIENT at {}: `make test` installs it", python.display());
         let mut child = Command::new(python)
@@ -23,14 +29,14 @@ impl Referee {
             .unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdin, stdout }
+        Self { brokers: brokers.to_owned(), child, stdin, stdout }
     }
 
     /// One request; the answer, or a panic with the referee's error.
     pub fn ask(&mut self, deed: &str, mut request: Value) -> Value {
         request["do"] = json!(deed);
         if request["brokers"].is_null() {
-            request["brokers"] = json!(broker::bootstrap());
+            request["brokers"] = json!(self.brokers);
         }
         writeln!(self.stdin, "{request}").unwrap();
         let mut line = String::new();

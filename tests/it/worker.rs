@@ -42,15 +42,26 @@ impl Topics {
 
 /// Writes a pipeline file that scores with the bundled model, every worker of it taking a free admin port.
 pub fn pipeline(name: &str, topics: &Topics, extra: &str) -> PathBuf {
+    let reads = format!("topics = [{:?}]\ngroup = {name:?}", topics.input);
+    let properties = r#""session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500""#;
+    pipeline_of(name, &reads, properties, topics, extra)
+}
+
+/// The same with what it `reads` (topics and group) and the source's `properties`, both as TOML.
+pub fn pipeline_of(name: &str, reads: &str, properties: &str, topics: &Topics, extra: &str) -> PathBuf {
+    pipeline_at(broker::bootstrap(), name, reads, properties, topics, extra)
+}
+
+/// The same at the broker of this address.
+pub fn pipeline_at(brokers: &str, name: &str, reads: &str, properties: &str, topics: &Topics, extra: &str) -> PathBuf {
     let dir = broker::folder(name);
     let path = dir.join("pipeline.toml");
     let text = format!(
         r#"name = "{name}"
 [source.kafka]
 brokers = "{brokers}"
-topics = ["{input}"]
-group = "{name}"
-properties = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
+{reads}
+properties = {{ {properties} }}
 [sink.kafka]
 properties = {{ "transaction.timeout.ms" = "12000" }}
 [models.default]
@@ -77,8 +88,6 @@ path = "{cache}"
 listen = "127.0.0.1:0"
 {extra}
 "#,
-        brokers = broker::bootstrap(),
-        input = topics.input,
         model = broker::root().join("models/tamis-en").display(),
         pass = topics.pass,
         review = topics.review,
@@ -181,6 +190,10 @@ impl Worker {
             assert!(Instant::now() < deadline, "{} did not become ready:\n{}", self.name, self.log());
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the process is gone.

@@ -31,7 +31,7 @@ fn each_rule_is_told_under_its_key() {
         ("source.kafka.brokers= ", "source.kafka.brokers: a broker"),
         ("source.kafka.group=", "source.kafka.group: a consumer group"),
         ("source.kafka.topics=[]", "source.kafka.topics: at least one topic"),
-        ("source.kafka.topics=^corpus", r#"source.kafka.topics: "^corpus" can't be a topic"#),
+        ("source.kafka.topics=corpus*", r#"source.kafka.topics: "corpus*" can't be a topic"#),
         ("source.kafka.topics=a,a", r#"source.kafka.topics: the topic "a" is named twice"#),
         ("source.kafka.properties.group.id=x", r#"source.kafka.properties: tamis sets the property "group.id" itself"#),
         ("source.kafka.properties.isolation.level=x", "see delivery.guarantee"),
@@ -261,4 +261,26 @@ fn a_model_reads_what_all_its_signals_need() {
     assert_eq!(needs(&sets), engine::Needs { ranks: true, odds: true });
     let apart = ["models.other.path=m", "signals.pll.model=other", sets[0]];
     assert_eq!(needs(&apart), engine::Needs::default());
+}
+
+#[test]
+fn a_pattern_is_read_and_no_route_may_match_it() {
+    let fine = with(&[r#"source.kafka.topics=["^corpus\\.raw\\..*", "news"]"#]);
+    assert_eq!(told(&fine, Purpose::Run), Vec::<String>::new());
+    let looped = told(&with(&[r#"source.kafka.topics=["^corpus\\..*"]"#]), Purpose::Run);
+    assert!(looped.len() == 3 && looped.iter().all(|line| line.contains("would come back as inputs")), "{looped:#?}");
+    let elsewhere = with(&[r#"source.kafka.topics=["^corpus\\..*"]"#, "sink.kafka.brokers=other:9092"]);
+    assert_eq!(told(&elsewhere, Purpose::Run), Vec::<String>::new(), "another cluster may use the same names");
+    let broken = told(&with(&[r#"source.kafka.topics=["^corpus.(raw"]"#]), Purpose::Run);
+    assert!(broken.len() == 1 && broken[0].starts_with("source.kafka.topics: "), "{broken:#?}");
+}
+
+#[test]
+fn group_properties_that_contradict_each_other_are_told_under_their_key() {
+    let mixed = with(&["source.kafka.properties.partition.assignment.strategy=cooperative-sticky,range"]);
+    let told = told(&mixed, Purpose::Run);
+    assert!(
+        told.len() == 1 && told[0].starts_with("source.kafka.properties: ") && told[0].contains("mixes"),
+        "{told:#?}"
+    );
 }

@@ -1,0 +1,165 @@
+//! Owns the proof on a broker that freezes or crashes: a stalled worker ends by itself, a stop is heard, nothing is lost or repeated.
+
+use crate::broker::Broker;
+use crate::referee::Referee;
+use crate::worker::{Topics, Worker, pipeline_at};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const PARTITIONS: u32 = 2;
+const WAVE: u64 = 1_500;
+
+struct Outage {
+    broker: Broker,
+    referee: Referee,
+    topics: Topics,
+    produced: u64,
+}
+
+impl Outage {
+    fn new() -> Self {
+        let broker = Broker::start("frail-broker", &[]);
+        let mut referee = Referee::at(&broker.address);
+        let topics = Topics::new("outage");
+        referee.create(&topics.all(), PARTITIONS);
+        Self { broker, referee, topics, produced: 0 }
+    }
+
+    fn file(&self, delivery: &str) -> PathBuf {
+        let reads = format!("topics = [{:?}]\ngroup = \"outage\"", self.topics.input);
+        let properties = r#""session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500""#;
+        let more = format!(
+            "[delivery]\ncommit_interval_ms = 50\nmax_documents = 300\nmax_batch_documents = 100\n{delivery}\n"
+        );
+        pipeline_at(&self.broker.address, "outage", &reads, properties, &self.topics, &more)
+    }
+
+    fn wave(&mut self) {
+        let deed = json!({"topic": self.topics.input, "first": self.produced, "count": WAVE, "partitions": PARTITIONS, "seed": self.produced + 1});
+        assert_eq!(self.referee.ask("produce", deed)["failed"], json!([]));
+        self.produced += WAVE;
+    }
+
+    fn seen(&mut self) -> u64 {
+        let outputs = self.topics.outputs();
+        let outputs: Vec<&Value> = outputs.as_object().unwrap().values().collect();
+        self.referee.ask("count", json!({ "topics": outputs }))["records"].as_u64().unwrap()
+    }
+
+    fn wait_for(&mut self, wanted: u64, worker: &Worker) {
+        let deadline = Instant::now() + Duration::from_secs(150);
+        loop {
+            let seen = self.seen();
+            if seen >= wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{seen} of {wanted} records:\n{}", worker.log());
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Freezes the broker while `worker` has documents in flight.
+    fn freeze(&mut self, worker: &Worker) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            self.broker.signal("-STOP");
+            if worker.metric("tamis_documents_in_flight") > 0.0 {
+                return;
+            }
+            self.broker.signal("-CONT");
+            assert!(Instant::now() < deadline, "never anything in flight\n{}", worker.log());
+            sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+fn brokers_up(worker: &Worker) -> Option<u64> {
+    let status: Value = serde_json::from_str(&worker.get("/status")?.1).unwrap();
+    status["brokers_up"].as_u64()
+}
+
+fn wait_up(worker: &Worker, wanted: impl Fn(u64) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !brokers_up(worker).is_some_and(&wanted) {
+        assert!(Instant::now() < deadline, "{:?} brokers up\n{}", brokers_up(worker), worker.log());
+        sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_frozen_or_crashed_broker_ends_no_worker_badly_and_loses_nothing() {
+    let mut outage = Outage::new();
+    outage.wave();
+
+    // Nothing moves: the watchdog ends the worker, for its supervisor to start it afresh.
+    let mut stalled = Worker::run("stalled", &outage.file("stall_exit_ms = 4000"), &[]);
+    stalled.wait_ready();
+    outage.wait_for(100, &stalled);
+    outage.freeze(&stalled);
+    assert_eq!(stalled.wait(60).code(), Some(69), "{}", stalled.log());
+    assert!(stalled.log().contains("nothing has moved"), "{}", stalled.log());
+    outage.broker.signal("-CONT");
+
+    // A stop is heard while nothing answers: past the deadline, 75, within a bound.
+    outage.wave();
+    let seen = outage.seen();
+    let mut stopped = Worker::run("stopped", &outage.file("drain_ms = 2000"), &[]);
+    stopped.wait_ready();
+    outage.wait_for(seen + 100, &stopped);
+    outage.freeze(&stopped);
+    let asked = Instant::now();
+    stopped.signal("-TERM");
+    assert_eq!(stopped.wait(120).code(), Some(75), "{}", stopped.log());
+    eprintln!("under a frozen broker, drain_ms = 2000: ended {:.1} s after SIGTERM", asked.elapsed().as_secs_f64());
+    outage.broker.signal("-CONT");
+
+    // The broker crashes under an idle worker and comes back: shown, ready all the same, and nothing needs a hand.
+    let mut last = Worker::run("last", &outage.file(""), &[]);
+    outage.wait_for(outage.produced, &last);
+    wait_up(&last, |up| up > 0);
+    outage.broker.crash();
+    wait_up(&last, |up| up == 0);
+    assert_eq!(last.get("/readyz").map(|(status, _)| status), Some(200), "an outage is not this worker's fault");
+    assert!(last.metric("tamis_kafka_brokers_up") == 0.0);
+    outage.broker.up();
+    wait_up(&last, |up| up > 0);
+    outage.wave();
+    let seen = outage.seen();
+    outage.wait_for(seen + 100, &last);
+
+    // And once more in the middle of work. A worker whose transaction the broker gave up meanwhile ends with 69, for a fresh start.
+    outage.broker.crash();
+    outage.broker.up();
+    outage.wave();
+    let deadline = Instant::now() + Duration::from_secs(200);
+    while outage.seen() < outage.produced {
+        if last.ended() {
+            assert_eq!(last.wait(1).code(), Some(69), "{}", last.log());
+            eprintln!("the worker ended with 69 and was started again");
+            last = Worker::run("again", &outage.file(""), &[]);
+        }
+        assert!(Instant::now() < deadline, "{}", last.log());
+        sleep(Duration::from_millis(300));
+    }
+    last.signal("-TERM");
+    assert_eq!(last.wait(60).code(), Some(0), "{}", last.log());
+
+    // It left the group in good order: the next one has its partitions.
+    let started = Instant::now();
+    let mut next = Worker::run("next", &outage.file(""), &[]);
+    next.wait_ready();
+    eprintln!("the next worker was ready {:.1} s after its start", started.elapsed().as_secs_f64());
+    next.signal("-TERM");
+    assert_eq!(next.wait(60).code(), Some(0), "{}", next.log());
+    let verdict =
+        outage.referee.ask("verify", json!({"input": outage.topics.input, "outputs": outage.topics.outputs()}));
+    eprintln!("verified at read_committed by confluent-kafka: {verdict}");
+    assert_eq!((&verdict["lost"], &verdict["problems"]), (&json!(0), &json!(0)), "{verdict}");
+    assert_eq!(
+        (&verdict["input"], &verdict["output"]),
+        (&json!(outage.produced), &json!(outage.produced)),
+        "{verdict}"
+    );
+}
