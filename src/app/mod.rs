@@ -10,6 +10,7 @@ mod failure;
 mod run;
 mod score;
 mod stop;
+mod supervisor;
 
 pub use failure::Failure;
 pub use run::{Watch, run};

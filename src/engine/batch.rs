@@ -4,6 +4,7 @@
 
 use super::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What is sent back to the caller: a log-probability for each masked position, group by group.
@@ -17,6 +18,7 @@ pub(super) struct Request {
     pub(super) groups: Vec<Vec<u32>>,
     /// Where each group's scores start in the reply.
     starts: Vec<usize>,
+    born: Instant,
     progress: Mutex<Progress>,
 }
 
@@ -38,7 +40,12 @@ impl Request {
             })
             .collect();
         let progress = Progress { scores: vec![0.0; total], rows_left: groups.len(), open: Some((reply, permits)) };
-        Self { ids, groups, starts, progress: Mutex::new(progress) }
+        Self { ids, groups, starts, born: Instant::now(), progress: Mutex::new(progress) }
+    }
+
+    /// Seconds since it was made.
+    pub(super) fn waited_seconds(&self) -> f64 {
+        self.born.elapsed().as_secs_f64()
     }
 
     /// Whether somebody still waits for the answer.

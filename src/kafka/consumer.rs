@@ -112,6 +112,7 @@ fn client_config(settings: &SourceSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
+        .set("statistics.interval.ms", "2000")
         .set("auto.offset.reset", "earliest")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.max.messages.kbytes", "32768")

@@ -3,10 +3,11 @@
 use super::{Error, health};
 use crate::engine::{self, Engine, HeadCheck, Vocabulary};
 use crate::graph;
+use crate::telemetry::metrics;
 use crate::tokenize::{self, Encoding, Tokenizer, windows};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -43,6 +44,7 @@ impl Model {
             (Ok(()), _) => Ok(model),
             (Err(error @ Error::Unhealthy { .. }), HeadCheck::Warn) => {
                 tracing::warn!(model = name, why = %error, "masked-lm head fails its health check");
+                metrics::head_check_failed();
                 Ok(model)
             }
             (Err(error), HeadCheck::Refuse | HeadCheck::Warn) => Err(error),
@@ -119,7 +121,9 @@ fn hoisted(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 fn prepare(tokenizer: &Tokenizer, text: &str, window_tokens: usize) -> Result<Prepared, tokenize::Error> {
+    let started = Instant::now();
     let encoding = tokenizer.encode(text)?;
     let windows = windows::cut(text, &encoding, window_tokens);
+    metrics::tokenized(started.elapsed().as_secs_f64());
     Ok(Prepared { encoding, windows, words: text.unicode_words().count() })
 }

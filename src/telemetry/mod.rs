@@ -7,12 +7,16 @@
 //! Must not know: any room but `corpus/`.
 
 mod exporter;
+mod lanes;
+mod languages;
 mod logging;
 pub mod metrics;
 mod series;
 mod status;
 
 pub use exporter::{Exporter, ExporterError};
+pub use lanes::{Lag, OpenLane};
+pub use languages::labels as language_labels;
 pub use logging::{Format, LoggingError, init as init_logging};
 pub use series::{Kind, Label, SERIES, Series, Values};
 pub use status::{Board, DocumentCounts, Facts, Partitions, Snapshot};
