@@ -9,10 +9,10 @@ export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
 
-.PHONY: help demo build test kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test kafka-up kafka-down fmt lint doc metrics-page deploy-check clean setup-build setup-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: build ## build, then show tamis judging a stream, without a broker of your own
 	$(release)/tamis demo
@@ -46,9 +46,17 @@ lint: setup-build ## formatting, clippy, documentation; licences and shell scrip
 doc: setup-build ## build the code's documentation into target/doc
 	cargo doc --no-deps --locked
 
+metrics-page: setup-build ## write docs/metrics.md anew from the table of series
+	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_metrics
+
+deploy-check: setup-test ## check deploy/ by the tools that will read it: systemd, promtool, Prometheus, helm, kubectl-validate
+	@tools/setup/deploy.sh
+	cargo build --locked
+	deploy/check.sh
+
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka
+	rm -rf var/ort var/venv var/kafka var/deploy
 
 setup-build:
 	@tools/setup/system.sh build

@@ -4,10 +4,10 @@
 
 use crate::corpus::{Lane, Notice, Position};
 use crate::telemetry::{Board, metrics};
-use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,7 +203,13 @@ mod tests {
 
     /// What the client library says, by the offsets that matter.
     fn partition(end: i64, fetched: i64, given: i64, queued: i64) -> Partition {
-        Partition { ls_offset: end, next_offset: fetched, app_offset: given, fetchq_cnt: queued, ..Partition::default() }
+        Partition {
+            ls_offset: end,
+            next_offset: fetched,
+            app_offset: given,
+            fetchq_cnt: queued,
+            ..Partition::default()
+        }
     }
 
     #[test]

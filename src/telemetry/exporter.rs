@@ -85,11 +85,13 @@ impl Exporter {
     /// All series in the Prometheus text format, version 0.0.4; those that follow the board with its word of this moment.
     #[must_use]
     pub fn render(&self, board: &Board) -> String {
+        let lags = board.lags();
         self.within(|| {
             metrics::ready(board.is_ready());
+            metrics::partitions(lags.len());
             metrics::ages(board.oldest_open().as_secs_f64(), board.no_progress().as_secs_f64());
         });
-        self.handle.render() + &lanes::text(&board.lags())
+        self.handle.render() + &lanes::text(&lags)
     }
 
     /// Folds waiting histogram observations into their buckets. Without it they pile up between scrapes, so call it every few

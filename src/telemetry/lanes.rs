@@ -126,7 +126,11 @@ pub(super) fn text(lags: &[Lag]) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(text, "# HELP {0} {1}\n# TYPE {0} gauge", series.name, series.help);
         for Lag { lane, records, seconds } in lags {
-            let value = if series.name == LAG_SECONDS.name { Some(seconds.to_string()) } else { records.map(|n| n.to_string()) };
+            let value = if series.name == LAG_SECONDS.name {
+                Some(seconds.to_string())
+            } else {
+                records.map(|n| n.to_string())
+            };
             if let Some(value) = value {
                 let topic = lane.topic.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
                 let _ = writeln!(text, "{}{{topic=\"{topic}\",partition=\"{}\"}} {value}", series.name, lane.partition);

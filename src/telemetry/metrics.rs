@@ -126,6 +126,11 @@ pub fn commit_aborted(retried: bool) {
 /// The group rebalanced; `assigned` partitions are ours now.
 pub fn rebalanced(assigned: usize) {
     counter!(s::REBALANCES.name).increment(1);
+    partitions(assigned);
+}
+
+/// Lanes that are ours now. A source that is no group's member has them too.
+pub fn partitions(assigned: usize) {
     gauge!(s::PARTITIONS.name).set(assigned as f64);
 }
 

@@ -14,4 +14,5 @@ mod delivery;
 mod kafka_road;
 mod referee;
 mod scores;
+mod watched;
 mod worker;

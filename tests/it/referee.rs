@@ -9,10 +9,16 @@ pub struct Referee {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    brokers: String,
 }
 
 impl Referee {
     pub fn start() -> Self {
+        Self::at(broker::bootstrap())
+    }
+
+    /// A referee on a broker of the test's own.
+    pub fn at(brokers: &str) -> Self {
         let python = broker::root().join("var/venv/bin/python");
         assert!(python.exists(), "NO PYTHON CLIENT at {}: `make test` installs it", python.display());
         let mut child = Command::new(python)
@@ -23,13 +29,13 @@ impl Referee {
             .unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdin, stdout }
+        Self { child, stdin, stdout, brokers: brokers.to_owned() }
     }
 
     /// One request; the answer, or a panic with the referee's error.
     pub fn ask(&mut self, deed: &str, mut request: Value) -> Value {
         request["do"] = json!(deed);
-        request["brokers"] = json!(broker::bootstrap());
+        request["brokers"] = json!(self.brokers);
         writeln!(self.stdin, "{request}").unwrap();
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
