@@ -82,7 +82,7 @@ fn a_service_manager_hears_of_start_life_stall_and_stop() {
     let mut referee = Referee::at(&address);
     let topics = Topics::new("notify");
     referee.create(&topics.all(), PARTITIONS);
-    let file = pipeline("notify", &topics, "stall_after_ms = 2000\n");
+    let file = pipeline("notify", &topics, "stall_after_ms = 2000\n[delivery]\nmax_documents = 64\n");
     // A broker of its own, which can be stopped, and timeouts that outlast the stop.
     let text = std::fs::read_to_string(&file).unwrap().replace(broker::bootstrap(), &address);
     let text = text.replace("\"12000\"", "\"300000\"").replace("\"6000\"", "\"120000\"");
