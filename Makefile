@@ -40,7 +40,7 @@ lint: setup-build ## formatting, clippy, documentation; licences and shell scrip
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	@if command -v cargo-deny >/dev/null; then set -x; cargo deny check bans licenses sources; \
 	else echo '*** NOT CHECKED: bans, licences, sources. Install the tool: cargo install --locked cargo-deny' >&2; fi
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
 
 doc: setup-build ## build the code's documentation into target/doc

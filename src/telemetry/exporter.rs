@@ -195,7 +195,7 @@ mod tests {
     fn board() -> Board {
         let board = Board::new(Facts::default());
         let lane = Lane { topic: "corpus.raw".into(), partition: 3 };
-        board.set_partitions(&[lane.clone()]);
+        board.set_partitions([&lane]);
         board.set_unread(&lane, 5);
         board.set_open(vec![OpenLane { lane, records: 2, since: Instant::now(), timestamp_ms: None }]);
         board

@@ -87,7 +87,7 @@ pub(super) fn label(tag: Option<&str>) -> &'static str {
     let Some(tag) = tag.map(str::trim).filter(|tag| !tag.is_empty()) else { return NONE };
     let primary = tag.split(['-', '_']).next().unwrap_or(tag);
     let is = |code: &&str| primary.eq_ignore_ascii_case(code);
-    KNOWN.iter().find(|(code, others)| is(code) || others.iter().any(|other| is(other))).map_or(OTHER, |(code, _)| code)
+    KNOWN.iter().find(|(code, others)| is(code) || others.iter().any(is)).map_or(OTHER, |(code, _)| code)
 }
 
 #[cfg(test)]
