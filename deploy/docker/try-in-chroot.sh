@@ -2,7 +2,7 @@
 # Owns the trial of the image without Docker: the Dockerfile's runtime steps in a bare Debian root (debootstrap), then a worker's work in it
 # as the image would do it: user 10001, read-only root, a writable cache and /tmp. Needs root and debootstrap.
 #   try-in-chroot.sh BINARY       BINARY: a tamis built for this Debian or an older one
-# What it does not try: docker itself, the compile stage (make build runs everywhere else), pushing, and the CUDA stage's GPU.
+# Of the compile stage it tries that what is copied compiles, not the compiling there. Untried: docker itself, pushing, and a GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 binary=${1:-target/release/tamis}
@@ -15,6 +15,17 @@ die() {
 [ "$(id -u)" = 0 ] || die "needs root, for debootstrap and chroot"
 command -v debootstrap >/dev/null || die "no debootstrap: install the package debootstrap"
 [ -x "$binary" ] || die "$binary is not there; give the path of a built tamis"
+
+# The compile stage has what compiling takes: what it copies, and nothing else of the repository, passes cargo check.
+context=$(mktemp -d)
+trap 'rm -rf "$context"' EXIT
+sed -n '/AS build$/,/^FROM .* AS base$/s/^COPY \(.*\) [^ ]*$/\1/p' deploy/docker/Dockerfile | tr ' ' '\n' | while read -r path; do
+    grep -qxF "!$path" deploy/docker/Dockerfile.dockerignore || die "Dockerfile.dockerignore keeps $path away from the build"
+    mkdir -p "$context/$(dirname "$path")"
+    cp -R "$path" "$context/$path"
+done
+[ -d "$context/src" ] || die "the Dockerfile's COPY lines were not found"
+(cd "$context" && CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$OLDPWD/target} cargo check --quiet --locked --bin tamis) || die "what the Dockerfile copies does not compile"
 
 # The base image, once: what debian:bookworm-slim is made by.
 base=$PWD/var/deploy/debian-$suite
@@ -29,6 +40,7 @@ fi
 root=$(mktemp -d)
 image=$root/image
 clean_up() {
+    rm -rf "$context"
     umount -l "$image" 2>/dev/null || true
     rm -rf --one-file-system "$root"
 }

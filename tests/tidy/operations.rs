@@ -9,6 +9,19 @@ const PAGE: &str = "docs/metrics.md";
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const RUNBOOK: &str = "deploy/RUNBOOK.md";
 
+/// What people ask for that is made of several series. `deploy/prometheus/alerts.yml` records some of them.
+const DERIVED: &str = "
+| asked for | query |
+|---|---|
+| keep rate | `rate(tamis_documents_total{route=\"pass\"}[1h])` over that of `pass`, `review` and `fail` together |
+| device busy share | `rate(tamis_device_run_seconds_sum[5m])` |
+| batch fill | `rate(tamis_device_row_tokens_total[5m]) / rate(tamis_device_batches_total[5m]) / tamis_device_budget_tokens` |
+| padding waste | `rate(tamis_device_padding_tokens_total[5m]) / rate(tamis_device_row_tokens_total[5m])` |
+| cache hit rate | `rate(tamis_cache_hits_total[5m])` over that of hits and misses together |
+| permits in use | `1 - tamis_permits_free / tamis_permits_limit` |
+| speed against warm-up | `rate(tamis_device_row_tokens_total[15m]) / rate(tamis_device_run_seconds_sum[15m]) / tamis_device_baseline_tokens_per_second` |
+";
+
 /// The page of metrics, from the table of series.
 pub(crate) fn page() -> String {
     let mut page = String::from(
@@ -17,6 +30,7 @@ pub(crate) fn page() -> String {
          Series whose labels are known beforehand exist from the start, at zero. No label comes from a document's text; a language tag \
          is\nmapped to a closed list first. A partition's series end when the partition goes to another worker.\n",
     );
+    page.push_str(DERIVED);
     for series in SERIES {
         let _ = write!(page, "\n## `{}`\n\n{} {}\n", series.name, kind(series), series.help);
         for label in series.labels {
