@@ -12,10 +12,11 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc metrics-page deploy-check \
+	clean setup-build setup-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: build ## build, then show tamis judging a stream, without a broker of your own
 	$(release)/tamis demo
@@ -55,15 +56,23 @@ lint: setup-build ## formatting, clippy, documentation; licences and shell scrip
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	@if command -v cargo-deny >/dev/null; then set -x; cargo deny check bans licenses sources; \
 	else echo '*** NOT CHECKED: bans, licences, sources. Install the tool: cargo install --locked cargo-deny' >&2; fi
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
 
 doc: setup-build ## build the code's documentation into target/doc
 	cargo doc --no-deps --locked
 
+metrics-page: setup-build ## write docs/metrics.md anew from the table of series
+	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_metrics
+
+deploy-check: setup-test ## check deploy/ by the tools that will read it: systemd, promtool, Prometheus, helm, kubectl-validate
+	@tools/setup/deploy.sh
+	cargo build --locked
+	deploy/check.sh
+
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka
+	rm -rf var/ort var/venv var/kafka var/deploy
 
 setup-build:
 	@tools/setup/system.sh build

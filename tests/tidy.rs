@@ -9,6 +9,8 @@
 mod code;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/operations.rs"]
+mod operations;
 #[path = "tidy/papers.rs"]
 mod papers;
 #[path = "tidy/rust.rs"]
@@ -107,4 +109,18 @@ fn every_series_that_is_named_exists() {
 #[test]
 fn the_code_map_shows_every_room() {
     expect_none(&papers::code_map(&house()));
+}
+
+#[test]
+fn the_page_of_metrics_is_what_the_table_of_series_says() {
+    if std::env::var_os("TAMIS_WRITE_PAGES").is_some() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        std::fs::write(path, operations::page()).expect("docs/ can be written");
+    }
+    expect_none(&operations::metrics_page(&house()));
+}
+
+#[test]
+fn every_alert_has_its_entry_in_the_runbook() {
+    expect_none(&operations::runbook(&house()));
 }

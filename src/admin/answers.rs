@@ -1,12 +1,11 @@
 //! Owns what each endpoint answers.
 //!
 //! In: a request's path. Out: a status code, a content type, a body. Invariants: only GET and HEAD, anything else is 405 and an unknown
-//! path is 404; an answer reads the board and the exporter and changes neither, but for the ready gauge, which is set to the board's
-//! word at the moment of the scrape so that the two can't disagree.
+//! path is 404; an answer reads the board and the exporter, and changes nothing that another answer could tell.
 //! Must not know: sockets.
 
 use super::page;
-use crate::telemetry::{Board, Exporter, metrics};
+use crate::telemetry::{Board, Exporter};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -50,9 +49,7 @@ async fn readyz(State(sources): State<Sources>) -> Response {
 }
 
 async fn metrics_text(State(sources): State<Sources>) -> Response {
-    let ready = sources.board.is_ready();
-    sources.exporter.within(|| metrics::ready(ready));
-    fresh("text/plain; version=0.0.4; charset=utf-8", sources.exporter.render())
+    fresh("text/plain; version=0.0.4; charset=utf-8", sources.exporter.render(&sources.board))
 }
 
 async fn status(State(sources): State<Sources>) -> Response {

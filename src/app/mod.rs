@@ -13,6 +13,7 @@ mod open;
 mod run;
 mod score;
 mod stop;
+mod supervisor;
 mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};

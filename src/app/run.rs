@@ -5,6 +5,7 @@ use super::check;
 use super::failure::Failure;
 use super::open::{Books, Opening};
 use super::stop;
+use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
 use crate::admin;
 use crate::cli::Exit;
@@ -48,15 +49,27 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     (watch.announce)(server.address());
     let mut keeper = JoinSet::new();
     keeper.spawn(upkeep(exporter, board.clone()));
+    let supervisor = Supervisor::from_environment();
+    keeper.spawn(supervisor.attend(board.clone(), settings.admin.stall_after()));
 
     let mut stop = watch.stop.clone();
     let started = tokio::select! {
         started = start(&settings, &board, watch.progress) => started?,
         // Nothing was read yet. What still opens is abandoned: an unreachable broker is no reason to wait.
-        Ok(_) = stop.wait_for(|stop| *stop) => return Ok((Ending::Drained, Summary::default())),
+        Ok(_) = stop.wait_for(|stop| *stop) => {
+            supervisor.stopping(Duration::ZERO);
+            return Ok((Ending::Drained, Summary::default()));
+        }
     };
     let Started { parts, intake, mut source, sink } = started;
     source.start()?;
+    supervisor.ready();
+    let drain = Duration::from_millis(settings.delivery.drain_ms);
+    keeper.spawn(async move {
+        if stop.wait_for(|stop| *stop).await.is_ok() {
+            supervisor.stopping(drain + stop::GRACE);
+        }
+    });
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
     let watchdog = Watchdog::start(board.clone(), parts.models(), settings.delivery.stall_exit_ms)?;
     let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Closing the source, the engines and the cache after a full drain.
-const GRACE: Duration = Duration::from_secs(120);
+pub(super) const GRACE: Duration = Duration::from_secs(120);
 
 /// The stop of one process. Keep it: dropping it leaves signals unheard.
 pub struct Stop {

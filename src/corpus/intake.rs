@@ -58,6 +58,18 @@ impl Allowance {
             && self.bytes.available_permits() * 2 >= self.total_bytes as usize
     }
 
+    /// Document permits that are free, and how many there are.
+    #[must_use]
+    pub fn documents(&self) -> (usize, usize) {
+        (self.documents.available_permits(), self.total_documents)
+    }
+
+    /// Byte permits that are free, and how many there are.
+    #[must_use]
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.bytes.available_permits(), self.total_bytes as usize)
+    }
+
     /// Records in flight now.
     #[must_use]
     pub fn in_flight(&self) -> usize {

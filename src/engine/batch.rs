@@ -4,6 +4,7 @@
 
 use super::{Error, Passes, Reading};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What is sent back to the caller: a reading for each scored position, pass by pass.
@@ -12,6 +13,7 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Reading>, Error>>;
 /// One window with all its passes, waiting to be scored: a row for each.
 pub(super) struct Request {
     pub(super) passes: Passes,
+    born: Instant,
     progress: Mutex<Progress>,
 }
 
@@ -26,7 +28,12 @@ impl Request {
     pub(super) fn new(passes: Passes, reply: Reply, permits: OwnedSemaphorePermit) -> Self {
         let readings = vec![Reading::of(0.0); passes.readings()];
         let progress = Progress { readings, rows_left: passes.count(), open: Some((reply, permits)) };
-        Self { passes, progress: Mutex::new(progress) }
+        Self { passes, born: Instant::now(), progress: Mutex::new(progress) }
+    }
+
+    /// Seconds since it was made.
+    pub(super) fn waited_seconds(&self) -> f64 {
+        self.born.elapsed().as_secs_f64()
     }
 
     /// Whether somebody still waits for the answer.

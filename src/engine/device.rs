@@ -61,6 +61,7 @@ pub(super) fn serve(
 ) -> Result<(), String> {
     let mut work = Work { shared, runner, vocabulary };
     while let Some(rows) = shared.next_batch(budget) {
+        rows.iter().filter(|row| row.pass == 0).for_each(|row| metrics::device_queued(row.request.waited_seconds()));
         work.run(rows)?;
     }
     Ok(())

@@ -97,6 +97,7 @@ where
     let (provider, head) = (onnx.provider(), onnx.head());
     let budget = budget(settings.budget_tokens, vocabulary.width.max(vocabulary.size), needs, head);
     metrics::device_provider(provider);
+    metrics::device_loaded(head.as_str(), budget.tokens);
     let mut runner = Runner::Onnx(Box::new(onnx));
     warm_up(&mut runner, vocabulary, budget, head)?;
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
@@ -158,7 +159,8 @@ fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: H
             Ok(scored) if !scored.readings.iter().all(Reading::is_finite) => {
                 return wrong("its scores are not finite numbers".to_owned());
             }
-            Ok(_) => {}
+            // The last and longest rows are the dearest tokens: live ones cost less, so falling far below this means something.
+            Ok(scored) => metrics::device_baseline(rows * tokens, scored.spent.as_secs_f64()),
         }
     }
     Ok(())

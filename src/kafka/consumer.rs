@@ -116,13 +116,13 @@ pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
+        .set("statistics.interval.ms", "2000")
         .set("auto.offset.reset", "earliest")
         // What waits in the client library counts into the worker's memory: docs/performance.md says how.
         .set("queued.max.messages.kbytes", "32768")
         .set("fetch.max.bytes", "8388608")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "60000")
-        .set("statistics.interval.ms", "5000")
         .set("allow.auto.create.topics", "false");
     if !is_consumer_protocol(&settings.properties) {
         config.set("partition.assignment.strategy", "cooperative-sticky");

@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,12 +36,15 @@ pub(crate) struct Context {
     revoke_budget: Duration,
     assignment: Mutex<Assignment>,
     changed: AtomicBool,
+    /// Whether fetching is paused: what was fetched ahead is dropped then, and counts as unread again.
+    paused: AtomicBool,
     board: Board,
 }
 
 impl Context {
     pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, board: Board) -> Self {
-        Self { notices, revoke_budget, assignment: Mutex::default(), changed: AtomicBool::new(false), board }
+        let (assignment, changed, paused) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
+        Self { notices, revoke_budget, assignment, changed, paused, board }
     }
 
     fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -61,6 +64,11 @@ impl Context {
     /// How many lanes are ours.
     fn count(&self) -> usize {
         self.assignment().lanes.len()
+    }
+
+    /// The driver paused fetching, or resumed it.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     fn assign(&self, lanes: Vec<Lane>) {
@@ -143,7 +151,36 @@ impl ClientContext for Context {
         self.board.set_brokers_up(up);
         metrics::brokers_up(up);
         metrics::fetched(unsigned(statistics.rxmsgs), unsigned(statistics.rxmsg_bytes));
+        let paused = self.paused.load(Ordering::Acquire);
+        for (topic, statistics) in statistics.topics {
+            let topic: Arc<str> = Arc::from(topic);
+            for (number, partition) in statistics.partitions {
+                if let Some(records) = unread(&partition, paused) {
+                    self.board.set_unread(&Lane { topic: Arc::clone(&topic), partition: number }, records);
+                }
+            }
+        }
     }
+}
+
+/// Records of a partition that the pipeline was not given yet, as of the last fetch. `None` before the first one.
+///
+/// Offsets are no count: at the end of a topic that was written in transactions stands a marker that nobody is ever given. Hence
+/// nothing is unread where all was fetched and nothing of it is queued.
+fn unread(partition: &Partition, paused: bool) -> Option<u64> {
+    let (end, fetched) = (partition.ls_offset, partition.next_offset);
+    if end < 0 {
+        return None;
+    }
+    if !paused && fetched >= end && partition.fetchq_cnt == 0 {
+        return Some(0);
+    }
+    let (from, queued) = match partition.app_offset {
+        given if given >= 0 => (given, 0),
+        _ if fetched >= 0 => (fetched, partition.fetchq_cnt),
+        _ => return None,
+    };
+    u64::try_from((end - from).max(0) + queued).ok()
 }
 
 impl ConsumerContext for Context {
@@ -190,5 +227,36 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         }
         RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, said = message, "librdkafka"),
         RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, said = message, "librdkafka"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the client library says, by the offsets that matter.
+    fn partition(end: i64, fetched: i64, given: i64, queued: i64) -> Partition {
+        Partition {
+            ls_offset: end,
+            next_offset: fetched,
+            app_offset: given,
+            fetchq_cnt: queued,
+            ..Partition::default()
+        }
+    }
+
+    #[test]
+    fn what_is_unread_is_what_the_pipeline_was_not_given() {
+        assert_eq!(unread(&partition(-1001, -1001, -1001, 0), false), None, "nothing was fetched yet");
+        assert_eq!(unread(&partition(100, 40, 30, 10), false), Some(70));
+        assert_eq!(unread(&partition(100, 40, -1001, 10), false), Some(70), "fetched, none given");
+        assert_eq!(unread(&partition(100, -1001, -1001, 0), false), None);
+    }
+
+    #[test]
+    fn a_marker_at_the_end_is_no_record_and_what_a_pause_dropped_is() {
+        assert_eq!(unread(&partition(100, 100, 99, 0), false), Some(0), "offset 99 is a commit marker");
+        assert_eq!(unread(&partition(100, 100, 60, 0), true), Some(40), "the pause dropped what was fetched");
+        assert_eq!(unread(&partition(90, 100, 95, 0), true), Some(0), "an end older than what was given");
     }
 }

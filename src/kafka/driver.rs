@@ -168,6 +168,7 @@ impl Driver {
 
     fn pause(&mut self) {
         self.paused = true;
+        self.consumer.context().set_paused(true);
         let paused = self.consumer.assignment().and_then(|assignment| self.consumer.pause(&assignment));
         if let Err(error) = paused {
             tracing::warn!(%error, "could not pause fetching");
@@ -181,7 +182,10 @@ impl Driver {
         if self.paused && self.held.is_empty() && free {
             let resumed = self.consumer.assignment().and_then(|assignment| self.consumer.resume(&assignment));
             match resumed {
-                Ok(()) => self.paused = false,
+                Ok(()) => {
+                    self.paused = false;
+                    self.consumer.context().set_paused(false);
+                }
                 Err(error) => tracing::warn!(%error, "could not resume fetching"),
             }
         }

@@ -5,7 +5,7 @@
 
 use super::batch::Batch;
 use super::journey::Road;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Taken};
 use super::settings::DeliverySettings;
 use crate::corpus::{Fault, Intake, Judged, Lane, Notice, Parcel, Record, Route};
 use crate::sink::{Failure, Sink};
@@ -16,6 +16,9 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
+
+/// How often what is open on each lane is told.
+const TELL: Duration = Duration::from_millis(500);
 
 /// How a flow came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +109,7 @@ pub struct Flow {
     waiting: Option<Batch>,
     revocations: Vec<Revocation>,
     last_commit: Instant,
+    last_told: Option<Instant>,
     summary: Summary,
     ended: bool,
     broken: Option<String>,
@@ -134,6 +138,7 @@ impl Flow {
             waiting: None,
             revocations: Vec::new(),
             last_commit: Instant::now(),
+            last_told: None,
             summary: Summary::default(),
             ended: false,
             broken: None,
@@ -175,9 +180,7 @@ impl Flow {
                 },
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
-            let in_flight = intake.allowance.in_flight();
-            metrics::in_flight(in_flight);
-            self.board.set_in_flight(in_flight);
+            self.tell(&intake);
             if self.drain_until.is_some_and(|deadline| Instant::now() >= deadline) && self.ledger.open_count() > 0 {
                 return Err(Stopped::DrainDeadline { open: self.ledger.open_count() });
             }
@@ -189,6 +192,19 @@ impl Flow {
             Some(reason) => Err(Stopped::Input(reason)),
             None if self.drain_until.is_some() => Ok((Ending::Drained, self.summary)),
             None => Ok((Ending::Done, self.summary)),
+        }
+    }
+
+    /// Tells how much is in flight, and now and then since when.
+    fn tell(&mut self, intake: &Intake) {
+        let in_flight = intake.allowance.in_flight();
+        metrics::in_flight(in_flight);
+        self.board.set_in_flight(in_flight);
+        let now = Instant::now();
+        if self.last_told.is_none_or(|told| now >= told + TELL) {
+            self.last_told = Some(now);
+            metrics::permits(intake.allowance.documents(), intake.allowance.bytes());
+            self.board.set_open(self.ledger.open_lanes());
         }
     }
 
@@ -213,7 +229,8 @@ impl Flow {
 
     /// Starts a journey, unless the record's lane went away on the way here.
     fn depart(&mut self, parcel: Parcel<Record>) {
-        if self.ledger.open(&parcel.receipt) {
+        let taken = Taken { at: Instant::now(), timestamp_ms: parcel.body.timestamp_ms };
+        if self.ledger.open(&parcel.receipt, taken) {
             let road = Arc::clone(&self.road);
             self.journeys.spawn(async move { road.travel(parcel).await });
         }
@@ -342,10 +359,16 @@ impl Flow {
     }
 
     async fn settle(&mut self, parcel: Parcel<Judged>) {
-        self.ledger.settle(&parcel.receipt);
+        if let Some(taken) = self.ledger.settle(&parcel.receipt) {
+            metrics::settled(taken.at.elapsed().as_secs_f64());
+        }
         self.summary.count(&parcel.body);
         match &parcel.body {
-            Judged::Document { verdict, .. } => self.count(Route::from(verdict.decision)),
+            Judged::Document { verdict, document, .. } => {
+                let route = Route::from(verdict.decision);
+                metrics::delivered_in(route, document.language.as_deref());
+                self.count(route);
+            }
             Judged::Tombstone { .. } => {
                 metrics::tombstone_forwarded();
                 self.board.tombstone_forwarded();

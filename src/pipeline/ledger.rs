@@ -4,7 +4,9 @@
 //! ended settles nothing; closing a lane forgets everything of it at once. Pure: no clock, no I/O.
 
 use crate::corpus::{Judged, Lane, Parcel, Receipt};
+use crate::telemetry::OpenLane;
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 #[derive(Debug)]
 enum Entry {
@@ -21,6 +23,15 @@ impl Entry {
     }
 }
 
+/// When a record was taken up, and when it says that it was written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// The moment of [`Ledger::open`].
+    pub(crate) at: Instant,
+    /// Milliseconds since the Unix epoch, if the source knows.
+    pub(crate) timestamp_ms: Option<i64>,
+}
+
 #[derive(Debug, Default)]
 struct Page {
     epoch: u64,
@@ -29,6 +40,8 @@ struct Page {
     /// Ended: receipts up to this epoch settle nothing.
     closed: bool,
     entries: VecDeque<Entry>,
+    /// One for each record that is not settled, in the order of reading.
+    taken: VecDeque<Taken>,
     /// The last offset opened in this epoch: a record that comes twice is opened once.
     last: Option<i64>,
     /// Released but not yet settled.
@@ -45,7 +58,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Enters a record that was read; offsets of one lane must rise. False when its epoch has ended or its lane is draining: then the record is to be dropped.
-    pub(crate) fn open(&mut self, receipt: &Receipt) -> bool {
+    pub(crate) fn open(&mut self, receipt: &Receipt, taken: Taken) -> bool {
         let page = self.page(&receipt.origin.lane, receipt.epoch);
         if receipt.epoch < page.epoch || page.closed || page.draining {
             return false;
@@ -55,6 +68,7 @@ impl Ledger {
         }
         page.last = Some(receipt.origin.offset);
         page.entries.push_back(Entry::Open(receipt.origin.offset));
+        page.taken.push_back(taken);
         self.open += 1;
         true
     }
@@ -99,15 +113,24 @@ impl Ledger {
         self.pages.get(&receipt.origin.lane).is_some_and(|page| !page.closed && page.epoch == receipt.epoch)
     }
 
-    /// A taken verdict was delivered.
-    pub(crate) fn settle(&mut self, receipt: &Receipt) {
-        if let Some(page) = self.pages.get_mut(&receipt.origin.lane)
-            && !page.closed
-            && page.epoch == receipt.epoch
-        {
-            page.released = page.released.saturating_sub(1);
-            self.open = self.open.saturating_sub(1);
+    /// A taken verdict was delivered; verdicts of one lane settle in the order of reading. Says when its record was taken up.
+    pub(crate) fn settle(&mut self, receipt: &Receipt) -> Option<Taken> {
+        let page = self.pages.get_mut(&receipt.origin.lane)?;
+        if page.closed || page.epoch != receipt.epoch {
+            return None;
         }
+        page.released = page.released.saturating_sub(1);
+        self.open = self.open.saturating_sub(1);
+        page.taken.pop_front()
+    }
+
+    /// The lanes on which something is open, each with its oldest record.
+    pub(crate) fn open_lanes(&self) -> Vec<OpenLane> {
+        let open = |(lane, page): (&Lane, &Page)| {
+            let Taken { at, timestamp_ms } = *page.taken.front()?;
+            Some(OpenLane { lane: lane.clone(), records: page.taken.len(), since: at, timestamp_ms })
+        };
+        self.pages.iter().filter_map(open).collect()
     }
 
     /// Opens nothing more on these lanes in these epochs, also where nothing was opened yet: records may still be on their way here.
@@ -168,6 +191,10 @@ mod tests {
         Receipt { origin: Origin { lane: lane(partition), offset }, epoch, permits: Permits::default() }
     }
 
+    fn open(ledger: &mut Ledger, receipt: &Receipt) -> bool {
+        ledger.open(receipt, Taken { at: Instant::now(), timestamp_ms: Some(receipt.origin.offset) })
+    }
+
     fn verdict(partition: i32, offset: i64, epoch: u64) -> Parcel<Judged> {
         let receipt = receipt(partition, offset, epoch);
         let record = Record {
@@ -184,7 +211,7 @@ mod tests {
     #[test]
     fn nothing_is_released_past_a_gap() {
         let mut ledger = Ledger::default();
-        assert!(ledger.open(&receipt(0, 5, 1)) && ledger.open(&receipt(0, 9, 1)));
+        assert!(open(&mut ledger, &receipt(0, 5, 1)) && open(&mut ledger, &receipt(0, 9, 1)));
         ledger.finish(verdict(0, 9, 1));
         assert!(ledger.take_ready(10, usize::MAX).is_empty());
         ledger.finish(verdict(0, 5, 1));
@@ -196,12 +223,12 @@ mod tests {
     #[test]
     fn a_verdict_of_an_ended_epoch_settles_nothing() {
         let mut ledger = Ledger::default();
-        assert!(ledger.open(&receipt(0, 1, 1)));
+        assert!(open(&mut ledger, &receipt(0, 1, 1)));
         ledger.close(&[(lane(0), 1)]);
         ledger.finish(verdict(0, 1, 1));
         assert!(ledger.take_ready(10, usize::MAX).is_empty());
-        assert!(!ledger.open(&receipt(0, 2, 1)), "the epoch has ended");
-        assert!(ledger.open(&receipt(0, 1, 2)), "a new assignment reads it again");
+        assert!(!open(&mut ledger, &receipt(0, 2, 1)), "the epoch has ended");
+        assert!(open(&mut ledger, &receipt(0, 1, 2)), "a new assignment reads it again");
         assert_eq!(ledger.open_count(), 1);
     }
 
@@ -211,17 +238,17 @@ mod tests {
             let mut ledger = Ledger::default();
             end(&mut ledger, &[(lane(0), 1)]);
             assert!(ledger.is_drained(&[(lane(0), 1)]));
-            assert!(!ledger.open(&receipt(0, 1, 1)), "a record of the revoked epoch was still in the channel");
-            assert!(ledger.open(&receipt(0, 1, 2)));
+            assert!(!open(&mut ledger, &receipt(0, 1, 1)), "a record of the revoked epoch was still in the channel");
+            assert!(open(&mut ledger, &receipt(0, 1, 2)));
             end(&mut ledger, &[(lane(0), 1)]);
-            assert!(ledger.open(&receipt(0, 2, 2)), "a late end of an old epoch leaves the new one alone");
+            assert!(open(&mut ledger, &receipt(0, 2, 2)), "a late end of an old epoch leaves the new one alone");
         }
     }
 
     #[test]
     fn a_verdict_taken_before_the_lane_was_lost_is_not_current_after() {
         let mut ledger = Ledger::default();
-        assert!(ledger.open(&receipt(0, 1, 1)));
+        assert!(open(&mut ledger, &receipt(0, 1, 1)));
         ledger.finish(verdict(0, 1, 1));
         let taken = ledger.take_ready(1, usize::MAX);
         ledger.close(&[(lane(0), 1)]);
@@ -233,14 +260,28 @@ mod tests {
     #[test]
     fn a_draining_lane_opens_nothing_and_is_drained_once_settled() {
         let mut ledger = Ledger::default();
-        assert!(ledger.open(&receipt(0, 1, 1)));
+        assert!(open(&mut ledger, &receipt(0, 1, 1)));
         ledger.drain(&[(lane(0), 1)]);
-        assert!(!ledger.open(&receipt(0, 2, 1)));
+        assert!(!open(&mut ledger, &receipt(0, 2, 1)));
         ledger.finish(verdict(0, 1, 1));
         let taken = ledger.take_ready(1, usize::MAX);
         assert!(!ledger.is_drained(&[(lane(0), 1)]));
         ledger.settle(&taken[0].receipt);
         assert!(ledger.is_drained(&[(lane(0), 1)]));
+    }
+
+    #[test]
+    fn the_oldest_record_of_a_lane_is_known_until_it_is_settled() {
+        let mut ledger = Ledger::default();
+        assert!(open(&mut ledger, &receipt(0, 5, 1)) && open(&mut ledger, &receipt(0, 6, 1)));
+        let oldest = |ledger: &Ledger| ledger.open_lanes().first().map(|open| (open.records, open.timestamp_ms));
+        ledger.finish(verdict(0, 5, 1));
+        let taken = ledger.take_ready(1, usize::MAX);
+        assert_eq!(oldest(&ledger), Some((2, Some(5))), "released is not settled");
+        assert_eq!(ledger.settle(&taken[0].receipt).and_then(|taken| taken.timestamp_ms), Some(5));
+        assert_eq!(oldest(&ledger), Some((1, Some(6))));
+        ledger.close(&[(lane(0), 1)]);
+        assert_eq!(oldest(&ledger), None);
     }
 
     proptest! {
@@ -249,7 +290,7 @@ mod tests {
         fn order_is_kept_and_nothing_is_lost(order in Just((0..60_usize).collect::<Vec<_>>()).prop_shuffle()) {
             let mut ledger = Ledger::default();
             for n in 0..60_i64 {
-                prop_assert!(ledger.open(&receipt((n % 3) as i32, n * 2, 1)));
+                prop_assert!(open(&mut ledger, &receipt((n % 3) as i32, n * 2, 1)));
             }
             let mut seen: HashMap<i32, Vec<i64>> = HashMap::new();
             for n in order {

@@ -5,11 +5,12 @@ use super::plan::Words;
 use super::{Error, health};
 use crate::engine::{self, Engine, Export, HeadCheck, Needs, Vocabulary};
 use crate::graph::{self, Precision};
+use crate::telemetry::metrics;
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -54,6 +55,7 @@ impl Model {
             (Ok(()), _) => Ok(model),
             (Err(Error::Unhealthy { why, .. }), HeadCheck::Warn) => {
                 tracing::warn!(model = name, why, "masked-lm head fails its health check");
+                metrics::head_check_failed();
                 model.unhealthy = Some(why);
                 Ok(model)
             }
@@ -194,6 +196,7 @@ fn prepare(
     window_tokens: usize,
     by: Option<Words>,
 ) -> Result<Prepared, tokenize::Error> {
+    let started = Instant::now();
     let mut encoding = tokenizer.encode(text)?;
     let windows = windows::cut(text, &encoding, window_tokens);
     let word_numbers = match by {
@@ -201,5 +204,6 @@ fn prepare(
         Some(Words::Unicode) => words::segments(text, &encoding),
         Some(Words::Tokenizer) => std::mem::take(&mut encoding.word_ids),
     };
+    metrics::tokenized(started.elapsed().as_secs_f64());
     Ok(Prepared { encoding, windows, word_numbers, words: text.unicode_words().count() })
 }

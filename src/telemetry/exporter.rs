@@ -6,10 +6,12 @@
 //! Must not know: who serves the text.
 
 use super::series::{self, Kind, SERIES, Series, Values};
+use super::{Board, lanes, metrics};
 use crate::corpus::{Class, Route, Stage};
 use ::metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The process's exporter, once somebody asked for it.
 static GLOBAL: OnceLock<Result<Exporter, ExporterError>> = OnceLock::new();
@@ -70,6 +72,7 @@ impl Exporter {
             }
         }
         recorder.register_gauge(&Key::from_parts(series::BUILD_INFO.name, version_label()), &METADATA).set(1.0);
+        recorder.register_gauge(&Key::from_name(series::START_TIME.name), &METADATA).set(unix_seconds());
         let handle = recorder.handle();
         Ok(Self { recorder, handle })
     }
@@ -79,10 +82,16 @@ impl Exporter {
         ::metrics::with_local_recorder(&self.recorder, work)
     }
 
-    /// All series in the Prometheus text format, version 0.0.4.
+    /// All series in the Prometheus text format, version 0.0.4; those that follow the board with its word of this moment.
     #[must_use]
-    pub fn render(&self) -> String {
-        self.handle.render()
+    pub fn render(&self, board: &Board) -> String {
+        let lags = board.lags();
+        self.within(|| {
+            metrics::ready(board.is_ready());
+            metrics::partitions(lags.len());
+            metrics::ages(board.oldest_open().as_secs_f64(), board.no_progress().as_secs_f64());
+        });
+        self.handle.render() + &lanes::text(&lags)
     }
 
     /// Folds waiting histogram observations into their buckets. Without it they pile up between scrapes, so call it every few
@@ -100,6 +109,10 @@ impl std::fmt::Debug for Exporter {
 
 fn version_label() -> Vec<Label> {
     vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))]
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn describe(recorder: &PrometheusRecorder, series: &Series) {
@@ -127,7 +140,7 @@ fn known_labels(series: &Series) -> Vec<Vec<Label>> {
         [one] => match one.values {
             Values::Closed(values) => values.iter().map(|v| vec![Label::new(one.name, *v)]).collect(),
             Values::Routes => Route::ALL.iter().map(|r| vec![Label::new(one.name, r.as_str())]).collect(),
-            Values::Faults | Values::Pipeline => Vec::new(),
+            Values::Faults | Values::Pipeline | Values::Lanes | Values::Languages => Vec::new(),
         },
         several if several.iter().all(|label| label.values == Values::Faults) => FAULTS
             .iter()
@@ -173,9 +186,20 @@ fn stages(class: Class) -> &'static [Stage] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::metrics;
+    use super::super::{Facts, OpenLane};
     use super::*;
-    use crate::corpus::Fault;
+    use crate::corpus::{Fault, Lane};
+    use std::time::Instant;
+
+    /// A board on which every fact that becomes a series is known.
+    fn board() -> Board {
+        let board = Board::new(Facts::default());
+        let lane = Lane { topic: "corpus.raw".into(), partition: 3 };
+        board.set_partitions([&lane]);
+        board.set_unread(&lane, 5);
+        board.set_open(vec![OpenLane { lane, records: 2, since: Instant::now(), timestamp_ms: None }]);
+        board
+    }
 
     /// Calls every recorder once.
     fn record_everything() {
@@ -185,6 +209,15 @@ mod tests {
         metrics::offset_reset();
         metrics::brokers_up(1);
         metrics::delivered(Route::Pass);
+        metrics::delivered_in(Route::Pass, Some("en-GB"));
+        metrics::settled(1.5);
+        metrics::tokenized(0.004);
+        metrics::device_queued(0.02);
+        metrics::device_loaded("hoisted", 2048);
+        metrics::device_baseline(2048, 0.1);
+        metrics::head_check_failed();
+        metrics::permits((90, 100), (1 << 20, 1 << 28));
+        metrics::ages(1.0, 0.0);
         metrics::tombstone_forwarded();
         metrics::dead_lettered(&Fault::new(Stage::Decode, Class::BadJson, "not JSON"));
         metrics::device_batch(4, 512, 400, 4, 0.02);
@@ -225,7 +258,7 @@ mod tests {
     fn every_series_is_recorded_with_the_labels_that_the_table_declares() {
         let exporter = Exporter::local().unwrap();
         exporter.within(record_everything);
-        let samples = samples(&exporter.render());
+        let samples = samples(&exporter.render(&board()));
         for (name, labels) in &samples {
             let series = SERIES.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("{name} is not in the table"));
             assert_eq!(labels, &series.labels.iter().map(|l| l.name.to_owned()).collect::<Vec<_>>(), "{name}");
@@ -237,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_known_in_advance_exists_at_zero_before_anything_happens() {
-        let text = Exporter::local().unwrap().render();
+        let text = Exporter::local().unwrap().render(&Board::new(Facts::default()));
         for line in [
             "# HELP tamis_documents_total Documents delivered and committed, by route.",
             "# TYPE tamis_documents_total counter",
@@ -259,9 +292,12 @@ mod tests {
         exporter.within(record_everything);
         exporter.upkeep();
         exporter.within(record_everything);
-        let text = exporter.render();
+        let text = exporter.render(&board());
         for line in [
             "tamis_bytes_read_total 240",
+            "tamis_documents_by_language_total{route=\"pass\",language=\"en\"} 2",
+            "tamis_device_baseline_tokens_per_second 20480",
+            "tamis_partition_lag_records{topic=\"corpus.raw\",partition=\"3\"} 7",
             "tamis_device_padding_tokens_total 224",
             "tamis_rule_decisions_total{rule=\"fluent\",decision=\"fail\"} 2",
             "tamis_rule_decisions_total{rule=\"fluent\",decision=\"review\"} 0",
@@ -277,7 +313,8 @@ mod tests {
     fn two_exporters_in_one_process_do_not_see_each_other_and_the_global_one_is_one() {
         let (a, b) = (Exporter::local().unwrap(), Exporter::local().unwrap());
         a.within(|| metrics::rebalanced(3));
-        assert!(a.render().contains("tamis_rebalances_total 1") && b.render().contains("tamis_rebalances_total 0"));
+        let (seen, unseen) = (a.render(&board()), b.render(&board()));
+        assert!(seen.contains("tamis_rebalances_total 1") && unseen.contains("tamis_rebalances_total 0"));
         let (first, second) = (Exporter::install().unwrap(), Exporter::install().unwrap());
         assert!(Arc::ptr_eq(&first.recorder, &second.recorder));
     }

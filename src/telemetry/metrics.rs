@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_macros, reason = "this is the one room in which series are recorded")]
 #![allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 
-use super::series as s;
+use super::{languages, series as s};
 use crate::corpus::{Fault, Route};
 use ::metrics::{counter, gauge, histogram};
 
@@ -43,6 +43,21 @@ pub fn delivered(route: Route) {
     counter!(s::DELIVERED.name, "route" => route.as_str()).increment(1);
 }
 
+/// A judged document whose tag says `language` was delivered on `route`.
+pub fn delivered_in(route: Route, language: Option<&str>) {
+    counter!(s::BY_LANGUAGE.name, "route" => route.as_str(), "language" => languages::label(language)).increment(1);
+}
+
+/// From taking up a record to the commit that delivered it took `seconds`.
+pub fn settled(seconds: f64) {
+    histogram!(s::DOCUMENT_SECONDS.name).record(seconds);
+}
+
+/// A text was tokenised and cut into windows within `seconds`.
+pub fn tokenized(seconds: f64) {
+    histogram!(s::TOKENIZE_SECONDS.name).record(seconds);
+}
+
 /// A deletion was forwarded.
 pub fn tombstone_forwarded() {
     counter!(s::TOMBSTONES.name).increment(1);
@@ -71,6 +86,29 @@ pub fn device_batch_failed() {
 /// Rows waiting for the device.
 pub fn device_backlog(rows: usize) {
     gauge!(s::DEVICE_BACKLOG.name).set(rows as f64);
+}
+
+/// A window waited `seconds` for its first pass.
+pub fn device_queued(seconds: f64) {
+    histogram!(s::DEVICE_QUEUE_SECONDS.name).record(seconds);
+}
+
+/// A model is loaded that runs with this head (`hoisted` or `full`) and in batches of at most `budget_tokens`.
+pub fn device_loaded(head: &'static str, budget_tokens: usize) {
+    gauge!(s::DEVICE_HEAD.name, "head" => head).set(1.0);
+    gauge!(s::DEVICE_BUDGET.name).set(budget_tokens as f64);
+}
+
+/// The worst-case pass at start ran `padded_tokens` in `seconds`.
+pub fn device_baseline(padded_tokens: usize, seconds: f64) {
+    if seconds > 0.0 {
+        gauge!(s::DEVICE_BASELINE.name).set(padded_tokens as f64 / seconds);
+    }
+}
+
+/// A model failed its head check and runs all the same.
+pub fn head_check_failed() {
+    gauge!(s::HEAD_CHECK_FAILED.name).set(1.0);
 }
 
 /// Which execution provider is active: `cpu` or `cuda`.
@@ -109,6 +147,11 @@ pub fn commit_aborted(retried: bool) {
 /// The group rebalanced; `assigned` partitions are ours now.
 pub fn rebalanced(assigned: usize) {
     counter!(s::REBALANCES.name).increment(1);
+    partitions(assigned);
+}
+
+/// Lanes that are ours now. A source that is no group's member has them too.
+pub fn partitions(assigned: usize) {
     gauge!(s::PARTITIONS.name).set(assigned as f64);
 }
 
@@ -117,7 +160,21 @@ pub fn in_flight(documents: usize) {
     gauge!(s::DOCUMENTS_IN_FLIGHT.name).set(documents as f64);
 }
 
-/// A document took `seconds` from reading to its verdict.
+/// Permits that are free, of how many there are.
+pub fn permits((free_documents, documents): (usize, usize), (free_bytes, bytes): (usize, usize)) {
+    gauge!(s::PERMITS_FREE.name, "kind" => "documents").set(free_documents as f64);
+    gauge!(s::PERMITS_FREE.name, "kind" => "bytes").set(free_bytes as f64);
+    gauge!(s::PERMITS_LIMIT.name, "kind" => "documents").set(documents as f64);
+    gauge!(s::PERMITS_LIMIT.name, "kind" => "bytes").set(bytes as f64);
+}
+
+/// How long the oldest document has been in flight, and since when nothing has moved while documents are; 0 for none.
+pub fn ages(oldest_open_seconds: f64, no_progress_seconds: f64) {
+    gauge!(s::OLDEST_OPEN.name).set(oldest_open_seconds);
+    gauge!(s::NO_PROGRESS.name).set(no_progress_seconds);
+}
+
+/// A document took `seconds` from being taken up to its verdict.
 pub fn journey(seconds: f64) {
     histogram!(s::JOURNEY_SECONDS.name).record(seconds);
 }

@@ -7,6 +7,8 @@
 //! Must not know: any room but `corpus/`.
 
 mod exporter;
+mod lanes;
+mod languages;
 mod logging;
 pub mod metrics;
 mod progress;
@@ -14,6 +16,8 @@ mod series;
 mod status;
 
 pub use exporter::{Exporter, ExporterError};
+pub use lanes::{Lag, OpenLane};
+pub use languages::labels as language_labels;
 pub use logging::{Format, LoggingError, init as init_logging};
 pub use progress::{Progress, Standing};
 pub use series::{Kind, Label, SERIES, Series, Values};

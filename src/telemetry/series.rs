@@ -28,6 +28,10 @@ pub enum Values {
     Faults,
     /// Names written in the pipeline file: as many as its author chose.
     Pipeline,
+    /// The lanes that are assigned now; a lane's series end with its assignment.
+    Lanes,
+    /// The closed list of `telemetry::languages`, with `other` and `none`.
+    Languages,
 }
 
 /// One label of a series.
@@ -61,6 +65,10 @@ const SECONDS: Kind =
 const LONG_SECONDS: Kind = Kind::Histogram(&[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ]);
+/// Upper bounds in seconds from a tenth of a millisecond to ten seconds: work of a processor on one text.
+const SHORT_SECONDS: Kind = Kind::Histogram(&[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+]);
 /// Upper bounds in documents of one commit.
 const DOCUMENTS: Kind = Kind::Histogram(&[
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
@@ -73,6 +81,11 @@ const PROVIDER: Label = Label { name: "provider", values: Values::Closed(&["cpu"
 const RETRIED: Label = Label { name: "retried", values: Values::Closed(&["yes", "no"]) };
 const RULE: Label = Label { name: "rule", values: Values::Pipeline };
 const DECISION: Label = Label { name: "decision", values: Values::Closed(&["review", "fail"]) };
+const TOPIC: Label = Label { name: "topic", values: Values::Lanes };
+const PARTITION: Label = Label { name: "partition", values: Values::Lanes };
+const PERMIT: Label = Label { name: "kind", values: Values::Closed(&["documents", "bytes"]) };
+const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full"]) };
+const LANGUAGE: Label = Label { name: "language", values: Values::Languages };
 const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
 
 /// Declares one constant a series and the table of them all, so that neither can miss one.
@@ -93,6 +106,7 @@ use Kind::{Counter, Gauge};
 table! {
     BUILD_INFO = "tamis_build_info", Gauge, Count, [VERSION], "Always 1; the label says which version runs.";
     READY = "tamis_ready", Gauge, Count, [], "1 while the model is warm, partitions are assigned and no drain is under way.";
+    START_TIME = "tamis_start_time_seconds", Gauge, Seconds, [], "When this process began, in seconds since the Unix epoch.";
     RECORDS_READ = "tamis_records_read_total", Counter, Count, [], "Records read from the source, deletions included.";
     BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [], "Bytes of key, value and headers read from the source.";
     FETCHED_RECORDS = "tamis_kafka_fetched_records_total", Counter, Count, [],
@@ -105,9 +119,33 @@ table! {
         "Times that a partition had no record at the group's offset: records may have been deleted unread.";
     BROKERS_UP = "tamis_kafka_brokers_up", Gauge, Count, [], "Brokers that the consumer is connected to.";
     DOCUMENTS_IN_FLIGHT = "tamis_documents_in_flight", Gauge, Count, [], "Documents between reading and delivery.";
+    PERMITS_FREE = "tamis_permits_free", Gauge, Count, [PERMIT],
+        "Documents and bytes that may still be read before something must be delivered.";
+    PERMITS_LIMIT = "tamis_permits_limit", Gauge, Count, [PERMIT], "The most documents and bytes between reading and delivery.";
+    LAG_RECORDS = "tamis_partition_lag_records", Gauge, Count, [TOPIC, PARTITION],
+        "Records of a partition that are ours to deliver and not yet committed, as of the last fetch from it.";
+    LAG_SECONDS = "tamis_partition_lag_seconds", Gauge, Seconds, [TOPIC, PARTITION],
+        "Age of a partition's oldest uncommitted record by its timestamp; 0 when there is none.";
+    OLDEST_OPEN = "tamis_oldest_open_seconds", Gauge, Seconds, [],
+        "Seconds since the oldest document in flight was taken up; 0 when there is none.";
+    NO_PROGRESS = "tamis_no_progress_seconds", Gauge, Seconds, [],
+        "Seconds since anything moved while documents are in flight; 0 while none are. Past admin.stall_after_ms, /livez fails.";
     JOURNEY_SECONDS = "tamis_journey_seconds", LONG_SECONDS, Seconds, [],
-        "Seconds from reading a document to its verdict, waiting included.";
+        "Seconds from taking up a document to its verdict, waiting included.";
+    DOCUMENT_SECONDS = "tamis_document_seconds", LONG_SECONDS, Seconds, [],
+        "Seconds from taking up a record to the commit that delivers it.";
+    TOKENIZE_SECONDS = "tamis_tokenize_seconds", SHORT_SECONDS, Seconds, [],
+        "Seconds of tokenising one document and cutting it into windows.";
+    DEVICE_QUEUE_SECONDS = "tamis_device_queue_seconds", SECONDS, Seconds, [],
+        "Seconds that a window waited in the device's queue before its first pass.";
     DEVICE_PROVIDER = "tamis_device_provider", Gauge, Count, [PROVIDER], "1 for the execution provider that is active.";
+    DEVICE_HEAD = "tamis_device_head", Gauge, Count, [HEAD],
+        "1 for the head that a loaded model runs with: hoisted to masked positions, or full, which is slower.";
+    HEAD_CHECK_FAILED = "tamis_head_check_failed", Gauge, Count, [],
+        "1 when a model failed its head check and runs all the same, because head_check is warn.";
+    DEVICE_BUDGET = "tamis_device_budget_tokens", Gauge, Count, [], "The most tokens of one pass, padding included.";
+    DEVICE_BASELINE = "tamis_device_baseline_tokens_per_second", Gauge, CountPerSecond, [],
+        "Tokens a second of the worst-case pass at start, padding included: what the device could do then.";
     DEVICE_BACKLOG = "tamis_device_backlog_rows", Gauge, Count, [], "Rows that wait for the device.";
     DEVICE_BATCHES = "tamis_device_batches_total", Counter, Count, [], "Forward passes that the device finished.";
     DEVICE_ROWS = "tamis_device_rows_total", Counter, Count, [], "Rows in those passes.";
@@ -127,6 +165,8 @@ table! {
     SCORES_SKIPPED = "tamis_scores_skipped_total", Counter, Count, [],
         "Model scores of documents that were not computed, because they could not have changed the verdict.";
     DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
+    BY_LANGUAGE = "tamis_documents_by_language_total", Counter, Count, [ROUTE, LANGUAGE],
+        "Judged documents delivered and committed, by route and language tag.";
     TOMBSTONES = "tamis_tombstones_total", Counter, Count, [], "Deletions forwarded unscored.";
     DEAD_LETTERS = "tamis_dead_letters_total", Counter, Count, [STAGE, CLASS],
         "Dead letters by the stage and the class of their fault.";

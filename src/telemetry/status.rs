@@ -4,6 +4,7 @@
 //! never waits for long (a short lock at most) and never fails; readers see each fact whole, not all facts at one instant.
 //! Must not know: who asks, or how it is shown.
 
+use super::lanes::{Lag, Lanes, OpenLane};
 use crate::corpus::{Lane, Route};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -33,6 +34,7 @@ pub struct Board {
 struct Shared {
     facts: Mutex<Facts>,
     lanes: Mutex<Vec<String>>,
+    lags: Lanes,
     stuck: Mutex<Option<&'static str>>,
     model_warm: AtomicBool,
     draining: AtomicBool,
@@ -57,6 +59,7 @@ impl Board {
             shared: Arc::new(Shared {
                 facts: Mutex::new(facts),
                 lanes: Mutex::default(),
+                lags: Lanes::default(),
                 stuck: Mutex::default(),
                 model_warm: AtomicBool::new(false),
                 draining: AtomicBool::new(false),
@@ -86,10 +89,46 @@ impl Board {
 
     /// These lanes (partitions) are ours now, and no others.
     pub fn set_partitions<'a>(&self, lanes: impl IntoIterator<Item = &'a Lane>) {
+        let lanes: Vec<&Lane> = lanes.into_iter().collect();
+        self.shared.lags.assign(lanes.iter().copied());
         let mut lanes: Vec<String> = lanes.into_iter().map(Lane::to_string).collect();
         lanes.sort_unstable();
         *self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
         self.touch_progress();
+    }
+
+    /// The source has this many records of `lane` still to read. Without effect on a lane that is not ours.
+    pub fn set_unread(&self, lane: &Lane, records: u64) {
+        self.shared.lags.unread(lane, records);
+    }
+
+    /// What is open on which lane; nothing is open on the others. Call it every second or so: ages grow by themselves.
+    pub fn set_open(&self, open: Vec<OpenLane>) {
+        self.shared.lags.open(open);
+    }
+
+    /// How far each lane that is ours is behind, in the order of lanes.
+    #[must_use]
+    pub fn lags(&self) -> Vec<Lag> {
+        self.shared.lags.lags(now_ms())
+    }
+
+    /// How long the oldest document in flight has been so; zero when there is none.
+    #[must_use]
+    pub fn oldest_open(&self) -> Duration {
+        self.shared.lags.oldest_open().unwrap_or_default()
+    }
+
+    /// How long nothing has moved while documents are in flight; zero while none are.
+    #[must_use]
+    pub fn no_progress(&self) -> Duration {
+        if self.shared.in_flight.load(Relaxed) > 0 { self.since_progress() } else { Duration::ZERO }
+    }
+
+    /// Whether the worker is finishing what it has.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Relaxed)
     }
 
     /// The worker stops taking documents and finishes what it has. There is no way back.
@@ -173,8 +212,7 @@ impl Board {
         if let Some(reason) = *self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner) {
             return Some(reason);
         }
-        let stalled = self.shared.in_flight.load(Relaxed) > 0 && self.since_progress() > stall;
-        stalled.then_some("documents are in flight and nothing has moved for too long")
+        (self.no_progress() > stall).then_some("documents are in flight and nothing has moved for too long")
     }
 
     /// Every fact, as it stands now.

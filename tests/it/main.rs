@@ -27,4 +27,5 @@ mod records;
 mod referee;
 mod scores;
 mod topics;
+mod watched;
 mod worker;

@@ -110,10 +110,16 @@ pub struct Worker {
 impl Worker {
     /// Starts `tamis run FILE` with more arguments.
     pub fn run(name: &str, pipeline: &Path, more: &[&str]) -> Self {
+        Self::run_in(name, pipeline, more, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn run_in(name: &str, pipeline: &Path, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tamis"))
             .arg("run")
             .arg(pipeline)
             .args(more)
+            .envs(environment.iter().copied())
             .current_dir(broker::root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

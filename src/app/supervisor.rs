@@ -1,0 +1,106 @@
+//! Owns the words to a service manager: systemd's notification protocol, over the socket that `NOTIFY_SOCKET` names.
+//!
+//! In: the board. Out: `READY=1` once, `STATUS=…` when it changes, `WATCHDOG=1` while the worker is live, `STOPPING=1` with the time
+//! that a drain may take. Invariants: without a socket nothing is said and nothing costs; the watchdog rests on the same fact as `/livez`,
+//! so a worker that is stuck with documents in flight is not kept alive by a timer; a manager that does not listen never stops the service.
+//! Must not know: what the manager does about it.
+
+use crate::telemetry::Board;
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// How often the board is looked at: statuses change no faster.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A service manager, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Supervisor {
+    listens: bool,
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    /// What the environment says: `NOTIFY_SOCKET`, and `WATCHDOG_USEC` unless `WATCHDOG_PID` names another process.
+    pub(super) fn from_environment() -> Self {
+        let listens = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
+        Self { listens, watchdog: sd_notify::watchdog_enabled().filter(|_| listens) }
+    }
+
+    /// The service has started: the model is warm, the broker answers, the topics are there and subscribed to. A worker may still be given
+    /// no partitions, because there are more workers than partitions; that is no failed start.
+    pub(super) fn ready(self) {
+        self.say(&[NotifyState::Ready]);
+    }
+
+    /// The service stops, and may take this long before it counts as hung.
+    pub(super) fn stopping(self, within: Duration) {
+        let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+        self.say(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);
+    }
+
+    /// Tells the status and feeds the watchdog for as long as it is polled. `stall`: see [`Board::is_live`].
+    pub(super) async fn attend(self, board: Board, stall: Duration) {
+        if !self.listens {
+            return;
+        }
+        // Systemd asks for half the time at most; a third leaves room for a machine under load.
+        let every = self.watchdog.map_or(LOOK, |watchdog| (watchdog / 3).clamp(Duration::from_millis(10), LOOK));
+        let mut tick = tokio::time::interval(every);
+        let mut told = String::new();
+        loop {
+            tick.tick().await;
+            if self.watchdog.is_some() && board.is_live(stall) {
+                self.say(&[NotifyState::Watchdog]);
+            }
+            let status = status(&board, stall);
+            if status != told {
+                self.say(&[NotifyState::Status(&status)]);
+                told = status;
+            }
+        }
+    }
+
+    fn say(self, words: &[NotifyState<'_>]) {
+        if self.listens
+            && let Err(error) = sd_notify::notify(words)
+        {
+            tracing::debug!(%error, "the service manager was not told");
+        }
+    }
+}
+
+/// One line for `systemctl status`. It changes rarely: the manager logs nothing, but must read it.
+fn status(board: &Board, stall: Duration) -> String {
+    if let Some(reason) = board.dead_because(stall) {
+        return format!("stuck: {reason}");
+    }
+    match board.unready_because() {
+        Some(_) if board.is_draining() => "draining".to_owned(),
+        Some(reason) => format!("waiting: {reason}"),
+        None => {
+            let partitions = board.lags().len();
+            format!("scoring, {partitions} partition{}", if partitions == 1 { "" } else { "s" })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Lane;
+    use crate::telemetry::Facts;
+
+    #[test]
+    fn the_status_says_what_is_waited_for_and_what_is_wrong() {
+        let (board, stall) = (Board::new(Facts::default()), Duration::from_secs(60));
+        assert_eq!(status(&board, stall), "waiting: the model is not warm yet");
+        board.set_model_warm("s", "cpu");
+        assert_eq!(status(&board, stall), "waiting: no partitions are assigned");
+        board.set_partitions(&[Lane { topic: "corpus.raw".into(), partition: 0 }]);
+        assert_eq!(status(&board, stall), "scoring, 1 partition");
+        board.set_draining();
+        assert_eq!(status(&board, stall), "draining");
+        board.set_stuck("the device thread is gone");
+        assert_eq!(status(&board, stall), "stuck: the device thread is gone");
+    }
+}
