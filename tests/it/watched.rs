@@ -6,7 +6,6 @@ use crate::worker::{Topics, Worker, pipeline};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PARTITIONS: u32 = 4;
