@@ -124,3 +124,8 @@ fn the_page_of_metrics_is_what_the_table_of_series_says() {
 fn every_alert_has_its_entry_in_the_runbook() {
     expect_none(&operations::runbook(&house()));
 }
+
+#[test]
+fn the_chart_is_of_this_version() {
+    expect_none(&operations::chart_version(&house()));
+}

@@ -189,7 +189,7 @@ def main():
         started = []
         try:
             for topic in ("raw", "pass", "review", "fail", "dead"):
-                subprocess.run([script, "topic", "--dir", folder / "broker", topic, "4"], check=True, stdout=subprocess.DEVNULL)
+                subprocess.run([script, "topic", "--dir", folder / "broker", topic, "4"], check=True, capture_output=True)
             port = free_port()
             (folder / "pipeline.toml").write_text(PIPELINE.format(brokers=brokers, root=ROOT, dir=folder, port=port))
             log = open(folder / "worker.log", "w", encoding="utf-8")
@@ -216,7 +216,7 @@ def main():
             for process in started:
                 process.kill()
                 process.wait()
-            subprocess.run([script, "down", "--dir", folder / "broker"], check=False, stdout=subprocess.DEVNULL)
+            subprocess.run([script, "down", "--dir", folder / "broker"], check=False, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ lacks bare "PodDisruptionBudget"
 lacks bare "NetworkPolicy"
 lacks bare "kind: ConfigMap"
 # The rules and the pipeline that came out are the ones that went in.
-python3 - "$out/everything.yaml" <<'END' || fail "what was rendered is not what went in"
+var/venv/bin/python - "$out/everything.yaml" <<'END' || fail "what was rendered is not what went in"
 import sys
 text = open(sys.argv[1], encoding="utf-8").read()
 inside = {line.strip() for line in text.splitlines()}

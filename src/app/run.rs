@@ -50,7 +50,7 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     let mut keeper = JoinSet::new();
     keeper.spawn(upkeep(exporter, board.clone()));
     let supervisor = Supervisor::from_environment();
-    keeper.spawn(supervisor.attend(board.clone(), settings.admin.stall_after()));
+    keeper.spawn(supervisor.clone().attend(board.clone(), settings.admin.stall_after()));
 
     let mut stop = watch.stop.clone();
     let started = tokio::select! {

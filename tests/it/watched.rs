@@ -57,6 +57,23 @@ fn eventually(what: &str, seconds: u64, worker: &Worker, mut met: impl FnMut() -
     }
 }
 
+#[test]
+fn a_service_manager_that_does_not_listen_holds_nothing_up() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("deaf");
+    referee.create(&topics.all(), PARTITIONS);
+    let manager = Manager::listen("deaf");
+    // A socket's queue holds ten words or so: it is full within a second, and whoever writes to it waits.
+    let environment = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "60000")];
+    let mut worker = Worker::run_in("unheard", &pipeline("deaf", &topics, ""), &[], &environment);
+    worker.wait_ready();
+    std::thread::sleep(Duration::from_secs(3));
+    produce(&mut referee, &topics.input, 0, 300);
+    eventually("300 delivered", 120, &worker, || worker.metric("tamis_documents_total") >= 300.0);
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}
+
 fn produce(referee: &mut Referee, topic: &str, first: u64, count: u64) {
     let request = json!({"topic": topic, "first": first, "count": count, "partitions": PARTITIONS, "seed": first + 3});
     assert_eq!(referee.ask("produce", request)["failed"], json!([]));

@@ -112,6 +112,16 @@ pub(crate) fn runbook(files: &[File]) -> Vec<Violation> {
     found
 }
 
+/// The chart installs the program of its own commit: its versions are the package's.
+pub(crate) fn chart_version(files: &[File]) -> Vec<Violation> {
+    let path = "deploy/kubernetes/tamis/Chart.yaml";
+    let chart = files.iter().find(|file| file.path == path).cloned().unwrap_or_else(|| File::new(path, ""));
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = [format!("version: {version}"), format!("appVersion: \"{version}\"")];
+    let missing = wanted.iter().filter(|wanted| !chart.text.lines().any(|line| line == wanted.as_str()));
+    missing.map(|wanted| chart.violation(0, "chart version", format!("lacks `{wanted}`"))).collect()
+}
+
 mod proofs {
     use super::*;
 
@@ -141,5 +151,17 @@ mod proofs {
             [&expected[..], &[format!("{RUNBOOK}:2: there is no alert TamisC")]].concat()
         );
         assert_eq!(says(runbook(&[])), [format!("{RULES}:0: no alerts")]);
+    }
+
+    #[test]
+    fn a_chart_of_another_version_is_found() {
+        let path = "deploy/kubernetes/tamis/Chart.yaml";
+        let version = env!("CARGO_PKG_VERSION");
+        let chart = format!("version: {version}\nappVersion: \"0.0.9\"\n");
+        assert_eq!(
+            says(chart_version(&[File::new(path, &chart)])),
+            [format!("{path}:0: lacks `appVersion: \"{version}\"`")]
+        );
+        assert_eq!(chart_version(&[]).len(), 2);
     }
 }
