@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
 
-.PHONY: help demo build test test-large kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test test-large bench kafka-up kafka-down fmt lint doc clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,12 @@ test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory 
 	$(or $(PYTHON),python3) tools/bench/memory.py var/wide --tamis $(release)/tamis --words 100 450 10000
 	$(or $(PYTHON),python3) tools/bench/make_model.py var/large --vocab 270000 --hidden 2048 --layers 1 --heads 16 --external
 	$(or $(PYTHON),python3) tools/bench/memory.py var/large --tamis $(release)/tamis --words 60 --window 128
+
+bench: build ## tokens a second against ONNX Runtime alone, on random models of BERT's and XLM-R's size (PYTHON as above)
+	cargo build --release --locked --examples
+	for model in 'base --vocab 30522' 'xlm --vocab 250002'; do set -- $$model; \
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/bench-$$1 $$2 $$3 --hidden 768 --layers 12 --heads 12 --positions 512; \
+	$(or $(PYTHON),python3) tools/bench/throughput.py var/bench-$$1 --build $(release); done
 
 kafka-up: ## start a Kafka broker on this machine and print its address (PORT=9092 for a port of your choice)
 	@tools/setup/system.sh broker
@@ -54,7 +60,7 @@ doc: setup-build ## build the code's documentation into target/doc
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/wide var/large
+	rm -rf var/ort var/venv var/kafka var/wide var/large var/bench-base var/bench-xlm
 
 setup-build:
 	@tools/setup/system.sh build
