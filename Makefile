@@ -12,8 +12,8 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc metrics-page deploy-check \
-	clean setup-build setup-test
+.PHONY: help demo build test test-long test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
+	metrics-page deploy-check clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,18 @@ test: setup-test ## set up everything, a real Kafka broker included, then run al
 
 test-long: setup-test ## run the tests on the broker in their long forms: every assignor, and memory with the defaults
 	TAMIS_LONG=1 cargo test --locked --test it -- --nocapture groups topics memory outage
+
+test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory (PYTHON=one with tools/fixtures/requirements.txt)
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/wide --vocab 250002 --hidden 64 --layers 2
+	$(or $(PYTHON),python3) tools/bench/memory.py var/wide --tamis $(release)/tamis --words 100 450 10000
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/large --vocab 270000 --hidden 2048 --layers 1 --heads 16 --external
+	$(or $(PYTHON),python3) tools/bench/memory.py var/large --tamis $(release)/tamis --words 60 --window 128
+
+bench: build ## tokens a second against ONNX Runtime alone, on random models of BERT's and XLM-R's size (PYTHON as above)
+	cargo build --release --locked --examples
+	for model in 'base --vocab 30522' 'xlm --vocab 250002'; do set -- $$model; \
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/bench-$$1 $$2 $$3 --hidden 768 --layers 12 --heads 12 --positions 512; \
+	$(or $(PYTHON),python3) tools/bench/throughput.py var/bench-$$1 --build $(release); done
 
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
@@ -72,7 +84,7 @@ deploy-check: setup-test ## check deploy/ by the tools that will read it: system
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/deploy
+	rm -rf var/ort var/venv var/kafka var/deploy var/wide var/large var/bench-base var/bench-xlm
 
 setup-build:
 	@tools/setup/system.sh build

@@ -1,7 +1,7 @@
 //! Owns the measurement of a model's two heads, hoisted or full: tokens a second, and the memory's peak.
 //!
 //! `cargo run --release --example head -- models/tamis-en hoisted strided 2`: the model's directory, the head, the masking
-//! (`single` or `strided`), threads. One head a process, so that the peak is its own.
+//! (`single` or `strided`), threads, and the seconds to measure if not ten. One head a process, so that the peak is its own.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::path::Path;
@@ -15,23 +15,26 @@ use tokio::task::JoinSet;
 /// Tokens of every row, its two special ones included, as in windows of the default length.
 const TOKENS: u32 = 130;
 const STRIDE: usize = 7;
-/// Rows are scored for about this long, after a warm-up of a fifth of it.
-const TIME: Duration = Duration::from_secs(10);
+/// Rows are scored for about this long if nothing else is said, after a warm-up of a fifth of it.
+const SECONDS: &str = "10";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path, head, masking, threads] = arguments.as_slice() else {
-        return Err("usage: head MODEL hoisted|full single|strided THREADS".into());
+    let (path, head, masking, threads, seconds) = match arguments.as_slice() {
+        [path, head, masking, threads] => (path, head, masking, threads, SECONDS),
+        [path, head, masking, threads, seconds] => (path, head, masking, threads, seconds.as_str()),
+        _ => return Err("usage: head MODEL hoisted|full single|strided THREADS [SECONDS]".into()),
     };
+    let time = Duration::from_secs(seconds.parse()?);
     let hoisted = head == "hoisted";
     let engine = Arc::new(load(Path::new(path), hoisted, threads.parse()?)?);
     let loaded = peak_mib()?;
-    run(&engine, masking, TIME / 5).await?;
+    run(&engine, masking, time / 5).await?;
     let before = processor_seconds()?;
-    let (rows, spent) = run(&engine, masking, TIME).await?;
+    let (rows, spent) = run(&engine, masking, time).await?;
     let tokens = f64::from(rows * TOKENS);
     println!(
         "{} {masking}, {threads} threads: {:.0} row tokens/s, {:.0} a second of processor time, peak {} MiB ({loaded} loading)",

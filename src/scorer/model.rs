@@ -179,10 +179,13 @@ fn tolerance_nats(precision: Precision) -> f64 {
 
 /// The model of `bytes` with its head behind the scored positions, or why that can't be.
 fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
+    let (start, read) = (Instant::now(), bytes.len());
     let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
     let rewritten = graph::rewrite(bytes, outputs).map_err(|error| error.to_string())?;
     let frontier: Vec<&str> = rewritten.frontier.iter().map(|cut| cut.value.as_str()).collect();
     tracing::debug!(
+        bytes = read,
+        spent_ms = start.elapsed().as_millis(),
         products = rewritten.products,
         frontier = frontier.join(", "),
         "moved the head behind the scored positions"

@@ -2,7 +2,8 @@
 
     python tools/bench/memory.py MODEL_DIR [--tamis target/release/tamis] [--masking strided] [--window 450] [--words 100 450 10000]
 
-One process a length; the peak is the kernel's (ru_maxrss). The bound that is printed is 2 x the model's files + 512 MiB.
+One process a length; the peak is the kernel's (ru_maxrss). Fails if it exceeds 2 x the model's files + 512 MiB, or if the head is
+not hoisted.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -42,7 +44,8 @@ def main():
     parser.add_argument("--words", type=int, nargs="+", default=[100, 450, 10_000])
     args = parser.parse_args()
     size = sum(file.stat().st_size for file in args.model.glob("model.onnx*"))
-    print(f"model {size >> 20} MiB, bound {(2 * size >> 20) + 512} MiB, {args.masking}, windows of {args.window}")
+    bound, wrong = (2 * size >> 20) + 512, []
+    print(f"model {size >> 20} MiB, bound {bound} MiB, {args.masking}, windows of {args.window}")
     for count in args.words:
         with tempfile.TemporaryDirectory() as folder:
             text = " ".join(WORDS[place % len(WORDS)] for place in range(count))
@@ -55,9 +58,12 @@ def main():
             out = child.stdout.read()
             _, status, usage = os.wait4(child.pid, 0)
             assert status == 0, child.stderr.read()
-            head = "hoisted" if "head=\"hoisted\"" in (log := child.stderr.read()) or "hoisted" in log else "full"
-            signals = json.loads(out)["signals"]
-            print(f"{count} words, {signals['pll.tokens']} tokens: peak {usage.ru_maxrss >> 10} MiB, {time.monotonic() - start:.0f} s, {head}")
+            log = child.stderr.read()
+            head = "hoisted" if "hoisted" in log else "full"
+            signals, peak = json.loads(out)["signals"], usage.ru_maxrss >> 10
+            print(f"{count} words, {signals['pll.tokens']} tokens: peak {peak} MiB, {time.monotonic() - start:.0f} s, {head}")
+            wrong += [count] if peak > bound or head == "full" else []
+    sys.exit(f"over the bound, or with full logits: {wrong}" if wrong else 0)
 
 
 if __name__ == "__main__":
