@@ -155,7 +155,7 @@ fn values_that_do_not_fit_are_told_with_what_would() {
         ("[signals]\np = \"pll\"", "signals.p: expected a table with a `kind`, found text"),
         ("[signals.p]\nmodel = \"x\"", "signals.p: it needs a `kind`, one of pll, nelbo, text"),
         ("[signals.p]\nkind = \"ppl\"", r#"signals.p.kind: unknown value "ppl"; did you mean "pll"?"#),
-        ("[signals.p]\nkind = \"pll\"\nmasking = \"word-l2r\"", r#"signals.p.masking: unknown value "word-l2r""#),
+        ("[signals.p]\nkind = \"pll\"\nmasking = \"global-l2r\"", r#"signals.p.masking: unknown value "global-l2r""#),
         ("[signals.p]\nkind = \"pll\"\nstride = \"7\"", "signals.p.stride: expected a whole number"),
         ("[models.m]\ndevice = \"gpu\"", r#"models.m.device: unknown device "gpu": use auto"#),
         ("[[rules]]\nsignal = \"s\"", "rules.0.name: this key is needed"),
