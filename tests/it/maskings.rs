@@ -61,7 +61,7 @@ struct Golden {
     model: String,
     text: String,
     settings: Map<String, Value>,
-    /// In token order; absent where no pass scores the token.
+    /// In token order, of a pseudo-log-likelihood; absent where no pass scores the token.
     nll: Vec<Option<f64>>,
     signals: BTreeMap<String, f64>,
 }
@@ -126,6 +126,10 @@ async fn every_masking_scores_as_the_brute_force_says() {
         let model = load(fixture(name), ALL).await;
         for golden in goldens.iter().filter(|golden| golden.model == name) {
             let scorer = golden.scorer(&model);
+            golden.check(&signals(&scorer, &golden.text).await);
+            if golden.settings.contains_key("kind") {
+                continue;
+            }
             let found = scorer.surprisals(&golden.text).await.unwrap();
             let expected: Vec<f64> = golden.nll.iter().flatten().copied().collect();
             assert_eq!(found.len(), expected.len(), "{name} {:?}", golden.text);
@@ -135,7 +139,6 @@ async fn every_masking_scores_as_the_brute_force_says() {
                 worst = worst.max(off);
             }
             tokens += found.len();
-            golden.check(&signals(&scorer, &golden.text).await);
         }
     }
     println!("{tokens} tokens in {} cases; largest difference: {worst:.1e} nats", goldens.len());
