@@ -302,7 +302,7 @@ async fn a_score_that_the_model_was_not_loaded_for_is_refused() {
 struct Published(&'static str, &'static str, Masking, &'static [f64]);
 
 /// Sources: README and tests/test_scorers.py of awslabs/mlm-scoring, README of minicons, the notebooks of better-mlm-scoring.
-const PUBLISHED: [Published; 9] = [
+const PUBLISHED: [Published; 10] = [
     Published("bert-base-cased", "Hello world!", Masking::Single, &[-6.126_738_548, -5.501_765_728, -0.782_496_989]),
     Published("albert-base-v2", "Hello world!", Masking::Single, &[-16.480_087, -12.897_506, -4.277_406]),
     Published("distilbert-base-cased", "Hello world!", Masking::Single, &[-5.187_490, -6.390_862, -3.822_556]),
@@ -311,6 +311,7 @@ const PUBLISHED: [Published; 9] = [
     Published("bert-base-uncased", "The traveler lost the souvenir.", Masking::Single, &[-18.014_726]),
     Published("bert-base-uncased", "The traveler lost the souvenir.", Masking::WordL2r, &[-32.779_836]),
     Published("bert-base-cased", "The raider caught the illness.", Masking::Single, &[-25.308_203]),
+    Published("bert-base-cased", "The marauder contracted the disease.", Masking::Single, &[-6.191_896]),
     Published("bert-base-cased", "The illness caught the raider.", Masking::Single, &[-28.228_867]),
 ];
 
