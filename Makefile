@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
 
-.PHONY: help demo build test kafka-up kafka-down fmt lint doc clean setup-build setup-test
+.PHONY: help demo build test test-large kafka-up kafka-down fmt lint doc clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,12 @@ build: setup-build ## set up what compiling takes, then build target/release/tam
 
 test: setup-test ## set up everything, a real Kafka broker included, then run all tests
 	cargo test --locked
+
+test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory (PYTHON=one with tools/fixtures/requirements.txt)
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/wide --vocab 250002 --hidden 64 --layers 2
+	$(or $(PYTHON),python3) tools/bench/memory.py var/wide --tamis $(release)/tamis --words 100 450 10000
+	$(or $(PYTHON),python3) tools/bench/make_model.py var/large --vocab 270000 --hidden 2048 --layers 1 --heads 16 --external
+	$(or $(PYTHON),python3) tools/bench/memory.py var/large --tamis $(release)/tamis --words 60 --window 128
 
 kafka-up: ## start a Kafka broker on this machine and print its address (PORT=9092 for a port of your choice)
 	@tools/setup/system.sh broker
@@ -48,7 +54,7 @@ doc: setup-build ## build the code's documentation into target/doc
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka
+	rm -rf var/ort var/venv var/kafka var/wide var/large
 
 setup-build:
 	@tools/setup/system.sh build

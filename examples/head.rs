@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tamis::engine::{Device, Engine, Needs, Passes, Settings, Vocabulary};
+use tamis::engine::{Device, Engine, Export, Needs, Passes, Settings, Vocabulary};
 use tamis::graph;
 use tamis::tokenize::Tokenizer;
 use tokio::task::JoinSet;
@@ -49,6 +49,7 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
         mask_id: tokenizer.mask_id(),
         pad_id: tokenizer.pad_id(),
         size: tokenizer.vocab_size(),
+        width: tokenizer.config_vocab_size().unwrap_or(0).max(tokenizer.vocab_size()),
         max_positions: tokenizer.max_positions(),
     };
     let settings = Settings { path: path.to_owned(), device: Device::Cpu, threads, ..Settings::default() };
@@ -58,7 +59,8 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
             .map_err(|error| error.to_string()),
         false => Err("full logits are wanted".to_owned()),
     };
-    let engine = Engine::load(&settings, vocabulary, Needs::default(), rewrite)?;
+    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, rewrite };
+    let engine = Engine::load(&settings, vocabulary, Needs::default(), export)?;
     match (engine.head() == "hoisted") == hoisted {
         true => Ok(engine),
         false => Err("the model's head can't be hoisted".into()),

@@ -7,11 +7,13 @@
 
 mod assemble;
 mod failure;
+mod inspect;
 mod run;
 mod score;
 mod stop;
 
 pub use failure::Failure;
+pub use inspect::{Inspected, inspect};
 pub use run::{Watch, run};
 pub(crate) use run::{announce, bug};
 pub use score::{Job, score};

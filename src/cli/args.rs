@@ -4,6 +4,7 @@
 //! Must not know: what the keys of `--set` mean, or what a command does.
 
 use super::exit::Exit;
+use crate::engine::Device;
 use crate::telemetry::Format;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -16,6 +17,7 @@ Examples:
   tamis demo                                        the whole road with a broker inside the process
   tamis score my.toml < documents.jsonl             one JSON line a document on standard output
   tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
+  tamis model inspect models/tamis-en               what a model is, how it runs here, and how fast
   tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
 
 Settings, from weak to strong:
@@ -82,6 +84,37 @@ pub enum Command {
     Score(Score),
     /// Show the whole road on this machine, with a broker inside the process and nothing to set up
     Demo(Demo),
+    /// Look into a model's directory
+    #[command(subcommand)]
+    Model(Model),
+}
+
+/// What to do with a model.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Model {
+    /// Load a model as a pipeline would, and tell what was found: its family, tokenizer, graph, head, checks, and its pace here
+    ///
+    /// Takes some seconds. Exits with 69 if the model can't be loaded, or if its masked-LM head makes no sense.
+    Inspect(Inspect),
+}
+
+/// Arguments of `model inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Inspect {
+    /// The directory with model.onnx, tokenizer.json, tokenizer_config.json and config.json
+    pub directory: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// auto, cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Device,
+
+    /// Threads on the CPU; 0 takes all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
 }
 
 /// Arguments of `run`.
@@ -260,6 +293,15 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_inspected_in_its_directory() {
+        let inspect = Inspect { directory: "m".into(), json: true, device: Device::Cuda(1), threads: 2 };
+        let line = "tamis model inspect m --json --device cuda:1 --threads 2";
+        assert_eq!(read(line).unwrap().command, Command::Model(Model::Inspect(inspect)));
+        assert!(refused("tamis model inspect").1.contains("<DIRECTORY>"));
+        assert!(refused("tamis model inspect m --device tpu").1.contains("cuda:N"));
+    }
+
+    #[test]
     fn a_wrong_line_is_usage_and_says_what_is_wrong() {
         let cases = [
             ("tamis", "Usage"),
@@ -308,6 +350,6 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "score", "demo"]);
+        assert_eq!(names, ["run", "score", "demo", "model"]);
     }
 }

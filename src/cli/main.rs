@@ -1,8 +1,8 @@
 //! Owns the dispatch: which command does what, and the last words on standard error.
 
-use super::args::{Cli, Command, Override, Run};
+use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{demo, score};
+use super::{demo, inspect, score};
 use crate::app::{self, Failure, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry;
@@ -20,7 +20,8 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    let default = matches!(cli.command, Command::Demo(_) | Command::Score(_)).then_some("warn,rdkafka=off");
+    let default =
+        matches!(cli.command, Command::Demo(_) | Command::Score(_) | Command::Model(_)).then_some("warn,rdkafka=off");
     let filter = cli.log.as_deref().or(default.filter(|_| !log_variable_is_set()));
     if let Err(error) = telemetry::init_logging(cli.log_format.into(), filter) {
         return complain(&Failure::new(Exit::Usage, error));
@@ -29,6 +30,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Run(args) => run(&args, &cli.overrides),
         Command::Score(args) => score::score(&args, &cli.overrides),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
+        Command::Model(Model::Inspect(args)) => inspect::inspect(&args),
     };
     match done {
         Ok(()) => Exit::Done,

@@ -8,11 +8,12 @@
 mod args;
 mod demo;
 mod exit;
+mod inspect;
 mod labels;
 mod main;
 mod report;
 mod score;
 
-pub use args::{Cli, Command, Demo, LogFormat, Override, Run, Score};
+pub use args::{Cli, Command, Demo, Inspect, LogFormat, Model, Override, Run, Score};
 pub use exit::Exit;
 pub use main::main;

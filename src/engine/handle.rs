@@ -1,8 +1,7 @@
 //! Owns the engine's handle: loading, the bounded way in, the answer, and the end.
 
 use super::batch::{Request, Row};
-use super::load::{self, Loaded};
-use super::onnx::Head;
+use super::load::{self, Export, Loaded, Standing};
 use super::queue::{Budget, Queue};
 use super::{Error, Needs, Passes, Reading, Settings, device, model};
 use crate::telemetry::metrics;
@@ -23,6 +22,8 @@ pub struct Vocabulary {
     pub pad_id: u32,
     /// One more than the greatest id that rows hold.
     pub size: usize,
+    /// Logits of a position, at least `size`: models may have more than their tokenizer has ids. Batches are kept small by it.
+    pub width: usize,
     /// Tokens of the longest row, specials included; `usize::MAX` for no bound.
     pub max_positions: usize,
 }
@@ -138,8 +139,9 @@ pub struct Engine {
     finished: watch::Receiver<()>,
     vocabulary: Vocabulary,
     fingerprint: [u8; 32],
-    provider: &'static str,
-    head: Head,
+    /// Files that the manifest names, if there is one.
+    verified: Option<usize>,
+    standing: Standing,
     budget: Budget,
 }
 
@@ -149,22 +151,24 @@ impl Engine {
     ///
     /// `needs` says what readings hold besides log-probabilities.
     ///
-    /// `rewrite` gets the bytes of `model.onnx` and returns the same model with inputs `mask_index` (int64 `[M,2]`: row,
+    /// `export.rewrite` gets the bytes of `model.onnx` and returns the same model with inputs `mask_index` (int64 `[M,2]`: row,
     /// position) and `target_ids` (int64 `[M]`), and the output `logprob` (float32 `[M]`) in place of the logits; for
     /// [`Needs::ranks`] also `rank` (int32 `[M]`), `entropy` and `max_logprob`, for [`Needs::odds`] also `log_odds` (float32
-    /// `[M]`). If it can't, or if what it returned scores a random batch differently, the model runs as it is, and a warning
-    /// says why.
+    /// `[M]`). If it can't, or if what it returned reads a random batch differently, beyond `export.tolerance_nats`, the model
+    /// runs as it is, and a warning says why.
     ///
     /// # Errors
     /// The library or the device is absent, a file is missing, damaged or not a masked language model, or memory is too small.
-    pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, needs: Needs, rewrite: R) -> Result<Self, Error>
+    pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, needs: Needs, export: Export<R>) -> Result<Self, Error>
     where
         R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Send + 'static,
     {
-        model::verify(&settings.path)?;
-        let fingerprint = model::fingerprint(&settings.path)?;
+        let verified = model::verify(&settings.path)?;
+        let fingerprint = model::fingerprint(&settings.path, &export.weights)?;
         let (settings, known) = (settings.clone(), vocabulary.clone());
-        Self::start(move || load::load(&settings, &known, needs, rewrite), vocabulary, fingerprint)
+        let mut engine = Self::start(move || load::load(&settings, &known, needs, export), vocabulary, fingerprint)?;
+        engine.verified = verified;
+        Ok(engine)
     }
 
     /// Starts the device's thread, which owns what `load` makes, and waits until it is ready.
@@ -181,8 +185,8 @@ impl Engine {
             Err(error) => {
                 let _ = ready.send(Err(error));
             }
-            Ok(Loaded { mut runner, provider, head, budget }) => {
-                let _ = ready.send(Ok((provider, head, budget)));
+            Ok(Loaded { mut runner, standing, budget }) => {
+                let _ = ready.send(Ok((standing, budget)));
                 let mut end = end;
                 end.why = device::serve(&end.shared, &mut runner, &known, budget)
                     .err()
@@ -193,9 +197,18 @@ impl Engine {
             .name("tamis-device".to_owned())
             .spawn(body)
             .map_err(|error| Error::Thread { why: error.to_string() })?;
-        let (provider, head, budget) =
+        let (standing, budget) =
             loaded.recv().map_err(|_| Error::Gone { why: "its thread panicked while loading".to_owned() })??;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), finished, vocabulary, fingerprint, provider, head, budget })
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            finished,
+            vocabulary,
+            fingerprint,
+            verified: None,
+            standing,
+            budget,
+        })
     }
 
     /// What is read at the scored positions of `passes`, for the ids that the window has there; pass by pass, in order.
@@ -257,7 +270,7 @@ impl Engine {
         self.shared.lock().gone.clone()
     }
 
-    /// blake3 of the model's graph and weights.
+    /// blake3 of the model's graph and weights, those in files of their own included.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
@@ -266,13 +279,25 @@ impl Engine {
     /// What runs the model: `cpu` or `cuda`.
     #[must_use]
     pub fn provider(&self) -> &'static str {
-        self.provider
+        self.standing.provider
     }
 
     /// Where log-probabilities are picked: `hoisted`, within the model and at scored positions only, or `full`, from all logits.
     #[must_use]
     pub fn head(&self) -> &'static str {
-        self.head.as_str()
+        self.standing.head
+    }
+
+    /// How many files were found to be as the manifest says; absent without a manifest.
+    #[must_use]
+    pub fn verified_files(&self) -> Option<usize> {
+        self.verified
+    }
+
+    /// How the model runs, and why so.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 }
 
@@ -288,7 +313,15 @@ impl Engine {
     pub(super) fn scripted(script: device::Script, vocabulary: Vocabulary, budget: usize) -> Self {
         let budget = Budget { tokens: budget, positions: usize::MAX };
         let runner = device::Runner::Scripted(script);
-        let loaded = Loaded { runner, provider: "cpu", head: Head::Full, budget };
+        let standing = Standing {
+            provider: "cpu",
+            head: "full",
+            difference_nats: None,
+            why_full: None,
+            batch_tokens: budget.tokens,
+            batch_positions: budget.tokens,
+        };
+        let loaded = Loaded { runner, standing, budget };
         Self::start(move || Ok(loaded), vocabulary, [0; 32]).unwrap()
     }
 }

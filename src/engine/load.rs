@@ -9,36 +9,65 @@ use super::onnx::{Head, Onnx};
 use super::queue::Budget;
 use super::{Error, Needs, Passes, Reading, Settings, Vocabulary, model};
 use crate::telemetry::metrics;
+use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Logits (and, behind a rewritten head, their log-softmax) of one batch may take at most this much memory; a wide vocabulary
-/// makes batches smaller accordingly.
-const LOGITS_BYTES_MAX: usize = 1 << 30;
+/// Logits of one batch, and what is computed from them at their width, may take at most this much memory; a wide vocabulary makes
+/// batches smaller accordingly. ONNX Runtime's arena may hold twice as much.
+const LOGITS_BYTES_MAX: usize = 192 << 20;
 /// With a rewritten head, at most one in this many of a batch's tokens is scored: so much is tried at load.
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
 const WARM_UP_TOKENS_MAX: usize = 512;
-/// The most that a rewritten graph's readings may differ from the file's, in nats.
-const DIFFERENCE_MAX: f64 = 1e-4;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
+
+/// What is known of a model's file by those who can read it.
+#[derive(Debug, Clone)]
+pub struct Export<R> {
+    /// Files with weights beside `model.onnx`, relative to the model's directory and inside of it.
+    pub weights: Vec<String>,
+    /// How far readings of the same graph may lie apart, in nats, when it is computed in another order: rounding.
+    pub tolerance_nats: f64,
+    /// Makes the rewritten graph of the file's bytes, or says why it can't.
+    pub rewrite: R,
+}
+
+/// How a model runs, and why so.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standing {
+    /// `cpu` or `cuda`.
+    pub provider: &'static str,
+    /// Where readings are made: `hoisted`, within the model and at scored positions only, or `full`, from all logits.
+    pub head: &'static str,
+    /// The largest difference between the two heads on the batch of the check, in nats; absent if they could not be compared.
+    pub difference_nats: Option<f64>,
+    /// Why the head is `full`; absent if it is hoisted.
+    pub why_full: Option<String>,
+    /// Padded tokens of one batch, at most.
+    pub batch_tokens: usize,
+    /// Scored positions of one batch, at most.
+    pub batch_positions: usize,
+}
 
 /// A device that is ready.
 pub(super) struct Loaded {
     pub(super) runner: Runner,
-    pub(super) provider: &'static str,
-    pub(super) head: Head,
+    pub(super) standing: Standing,
     pub(super) budget: Budget,
 }
 
-/// Loads the model of `settings` onto its device, with the head that `rewrite` makes if that is sound.
-pub(super) fn load(
+/// Loads the model of `settings` onto its device, with the rewritten head if that is sound.
+pub(super) fn load<R>(
     settings: &Settings,
     vocabulary: &Vocabulary,
     needs: Needs,
-    rewrite: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
-) -> Result<Loaded, Error> {
+    export: Export<R>,
+) -> Result<Loaded, Error>
+where
+    R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
+{
     let mut full = Onnx::load(settings, vocabulary.size, needs)?;
     let misfit = |failure: Failure| Error::Model {
         path: settings.path.join(model::GRAPH),
@@ -49,29 +78,41 @@ pub(super) fn load(
     let batch = vocabulary.check();
     let expected = full.score(&batch).map(|scored| scored.readings).map_err(|failure| failure.why);
     drop(full);
-    let onnx = match expected.and_then(|expected| hoisted((settings, needs), rewrite, (&batch, &expected), provider)) {
-        Ok(onnx) => onnx,
+    let mut difference_nats = None;
+    let hoisted = expected.and_then(|expected| {
+        let (onnx, difference) = hoisted((settings, needs), export.rewrite, (&batch, &expected), provider)?;
+        difference_nats = Some(difference);
+        match difference <= export.tolerance_nats {
+            true => Ok(onnx),
+            false => Err(format!("the rewritten graph's scores differ by {difference:.1e} nats")),
+        }
+    });
+    let (onnx, why_full) = match hoisted {
+        Ok(onnx) => (onnx, None),
         Err(why) => {
             tracing::warn!(path = %settings.path.display(), why, "model runs with its full logits, which is slower");
-            Onnx::load(settings, vocabulary.size, needs)?
+            (Onnx::load(settings, vocabulary.size, needs)?, Some(why))
         }
     };
     let (provider, head) = (onnx.provider(), onnx.head());
-    let budget = budget(settings.budget_tokens, vocabulary.size, needs, head);
+    let budget = budget(settings.budget_tokens, vocabulary.width.max(vocabulary.size), needs, head);
     metrics::device_provider(provider);
     let mut runner = Runner::Onnx(Box::new(onnx));
     warm_up(&mut runner, vocabulary, budget, head)?;
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
-    Ok(Loaded { runner, provider, head, budget })
+    let (batch_tokens, batch_positions) = (budget.tokens, budget.positions.min(budget.tokens));
+    let head = head.as_str();
+    let standing = Standing { provider, head, difference_nats, why_full, batch_tokens, batch_positions };
+    Ok(Loaded { runner, standing, budget })
 }
 
-/// The session over the rewritten graph, if it scores `batch` as expected.
+/// The session over the rewritten graph, and how far its readings of `batch` are from the expected ones, in nats.
 fn hoisted(
     (settings, needs): (&Settings, Needs),
     rewrite: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
     (batch, expected): (&Batch, &[Reading]),
     provider: &'static str,
-) -> Result<Onnx, String> {
+) -> Result<(Onnx, f64), String> {
     let bytes = std::fs::read(settings.path.join(model::GRAPH)).map_err(|error| error.to_string())?;
     let graph = rewrite(bytes)?;
     let mut onnx = Onnx::load_hoisted(settings, &graph, needs).map_err(|error| error.to_string())?;
@@ -82,16 +123,16 @@ fn hoisted(
     let scored = onnx.score(batch).map_err(|failure| failure.why)?.readings;
     let difference = scored.iter().zip(expected).map(|(ours, theirs)| ours.difference(theirs)).fold(0.0, f64::max);
     tracing::debug!(difference, "compared the rewritten graph with the model's");
-    match scored.len() == expected.len() && difference <= DIFFERENCE_MAX {
-        true => Ok(onnx),
-        false => Err(format!("the rewritten graph's scores differ by {difference:.1e} nats")),
+    match scored.len() == expected.len() {
+        true => Ok((onnx, difference)),
+        false => Err("the rewritten graph returns too few scores".to_owned()),
     }
 }
 
-fn budget(tokens: usize, vocab_size: usize, needs: Needs, head: Head) -> Budget {
-    let (tokens, row) = (tokens.max(1), 4 * vocab_size.max(1));
-    // The logits and their log-softmax; ranks and odds take up to three buffers more while they are computed.
-    let copies = if needs == Needs::default() { 2 } else { 5 };
+fn budget(tokens: usize, width: usize, needs: Needs, head: Head) -> Budget {
+    let (tokens, row) = (tokens.max(1), 4 * width.max(1));
+    // The product, the logits, and their log-softmax; ranks and odds take up to three buffers more while they are computed.
+    let copies = if needs == Needs::default() { 3 } else { 6 };
     match head {
         Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX },
         Head::Hoisted => Budget {
@@ -132,8 +173,11 @@ impl Vocabulary {
         self.batch(&vec![(vec![last; tokens], group); rows])
     }
 
-    /// Rows of random ids and of several lengths, with every fifth position masked. Always the same.
+    /// Rows of random ids and of several lengths, with every fifth position masked. Always the same; shorter for a vocabulary so
+    /// wide that whole logits would take much memory.
     fn check(&self) -> Batch {
+        let [longest, ..] = CHECK_TOKENS;
+        let room = LOGITS_BYTES_MAX / 3 / (4 * self.width.max(self.size).max(1) * CHECK_TOKENS.len());
         let mut state = 1_u64;
         let mut draw = || {
             // Knuth's congruential generator.
@@ -141,7 +185,8 @@ impl Vocabulary {
             u32::try_from((state >> 33) % self.size.max(1) as u64).unwrap_or(self.mask_id)
         };
         let rows = CHECK_TOKENS.map(|tokens| {
-            let ids: Vec<u32> = (0..tokens.min(self.max_positions)).map(|_| draw()).collect();
+            let tokens = (tokens * room.min(longest)).div_ceil(longest).min(self.max_positions);
+            let ids: Vec<u32> = (0..tokens).map(|_| draw()).collect();
             let group = (0..).step_by(5).take(ids.len().div_ceil(5)).collect();
             (ids, group)
         });
@@ -169,18 +214,21 @@ mod tests {
     #[test]
     fn the_widest_vocabulary_makes_the_batches_smaller() {
         let full = budget(2048, 250_000, Needs::default(), Head::Full);
-        assert_eq!(full, Budget { tokens: 1073, positions: usize::MAX });
-        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 512 });
-        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 536 });
+        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX });
+        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 67 });
+        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 67 });
         assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1 });
     }
 
     #[test]
     fn the_check_is_padded_masked_and_within_the_model() {
-        let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 100, max_positions: 30 };
+        let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 100, width: 100, max_positions: 30 };
         let batch = vocabulary.check();
         assert_eq!((batch.rows, batch.tokens, batch.real_tokens), (4, 30, 30 + 30 + 7 + 20));
         assert_eq!(batch.targets.len(), 6 + 6 + 2 + 4);
         assert!(batch.ids.iter().all(|id| (0..100).contains(id)));
+        let wide = Vocabulary { width: 250_000, max_positions: 512, ..vocabulary }.check();
+        assert_eq!((wide.rows, wide.tokens, wide.real_tokens), (4, 16, 16 + 11 + 3 + 7));
+        assert_eq!(wide.targets.len(), 4 + 3 + 1 + 2);
     }
 }

@@ -24,6 +24,7 @@ mod settings;
 
 pub use error::Error;
 pub use handle::{Engine, Vocabulary};
+pub use load::{Export, Standing};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use settings::{Device, HeadCheck, Settings};

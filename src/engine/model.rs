@@ -3,12 +3,12 @@
 use super::Error;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The graph's file name in a model directory. External weights sit beside it as `model.onnx*`.
+/// The graph's file name in a model directory.
 pub(super) const GRAPH: &str = "model.onnx";
 
 #[derive(Deserialize)]
@@ -22,11 +22,11 @@ struct Entry {
     bytes: Option<u64>,
 }
 
-/// Checks every file that `manifest.json` names; without a manifest there is nothing to check.
-pub(super) fn verify(dir: &Path) -> Result<(), Error> {
+/// Checks every file that `manifest.json` names, and tells how many; without a manifest there is nothing to check.
+pub(super) fn verify(dir: &Path) -> Result<Option<usize>, Error> {
     let manifest = dir.join("manifest.json");
     if !manifest.exists() {
-        return Ok(());
+        return Ok(None);
     }
     let bytes = std::fs::read(&manifest).map_err(|error| unreadable(&manifest, &error))?;
     let named: Manifest = serde_json::from_slice(&bytes)
@@ -49,23 +49,15 @@ pub(super) fn verify(dir: &Path) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(Some(named.files.len()))
 }
 
-/// blake3 over the graph and its external weights, names included.
-pub(super) fn fingerprint(dir: &Path) -> Result<[u8; 32], Error> {
-    let listing = std::fs::read_dir(dir).map_err(|error| unreadable(dir, &error))?;
-    let mut names: Vec<String> = listing
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(GRAPH) && dir.join(name).is_file())
-        .collect();
-    names.sort();
-    if names.first().map(String::as_str) != Some(GRAPH) {
-        return Err(unreadable(&dir.join(GRAPH), &io::Error::from(io::ErrorKind::NotFound)));
-    }
+/// blake3 over the graph and its weights in files of their own, names included.
+pub(super) fn fingerprint(dir: &Path, weights: &[String]) -> Result<[u8; 32], Error> {
+    let names: BTreeSet<&str> = weights.iter().map(String::as_str).chain([GRAPH]).collect();
     let mut hasher = blake3::Hasher::new();
     for name in names {
-        let path = dir.join(&name);
+        let path = dir.join(name);
         let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
         hasher.update_reader(file).map_err(|error| unreadable(&path, &error))?;
@@ -98,11 +90,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(GRAPH), b"abc").unwrap();
         let manifest = |text: &str| std::fs::write(dir.path().join("manifest.json"), text).unwrap();
-        verify(dir.path()).unwrap();
+        assert_eq!(verify(dir.path()).unwrap(), None);
         manifest(
             r#"{"files":{"model.onnx":{"sha256":"BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD","bytes":3}}}"#,
         );
-        verify(dir.path()).unwrap();
+        assert_eq!(verify(dir.path()).unwrap(), Some(1));
         manifest(r#"{"files":{"model.onnx":{"bytes":4}}}"#);
         assert!(verify(dir.path()).unwrap_err().to_string().contains("model.onnx: bytes is 3"));
         manifest(r#"{"files":{"model.onnx":{"sha256":"00","bytes":3}}}"#);
@@ -114,10 +106,16 @@ mod tests {
     #[test]
     fn the_fingerprint_covers_external_weights() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(fingerprint(dir.path()).is_err());
+        let weights = ["a.bin".to_owned()];
+        assert!(fingerprint(dir.path(), &[]).is_err());
         std::fs::write(dir.path().join(GRAPH), b"abc").unwrap();
-        let bare = fingerprint(dir.path()).unwrap();
-        std::fs::write(dir.path().join("model.onnx.data"), b"w").unwrap();
-        assert_ne!(fingerprint(dir.path()).unwrap(), bare);
+        let bare = fingerprint(dir.path(), &[]).unwrap();
+        let error = fingerprint(dir.path(), &weights).unwrap_err().to_string();
+        assert!(error.contains("a.bin"), "{error}");
+        std::fs::write(dir.path().join("a.bin"), b"w").unwrap();
+        let whole = fingerprint(dir.path(), &weights).unwrap();
+        std::fs::write(dir.path().join("a.bin"), b"v").unwrap();
+        assert!(whole != bare && fingerprint(dir.path(), &weights).unwrap() != whole);
+        assert_eq!(fingerprint(dir.path(), &[]).unwrap(), bare);
     }
 }

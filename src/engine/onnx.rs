@@ -6,13 +6,18 @@
 use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
 use super::{Device, Error, Needs, Reading, Settings, Spread, library, model};
+use half::f16;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// ONNX Runtime's key for the folder of a graph that comes from memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// Where readings are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,9 +180,28 @@ fn gathered(batch: &Batch, outputs: &SessionOutputs<'_>, needs: Needs) -> Result
     Ok(readings)
 }
 
+/// Logits in the model's own precision.
+enum Logits<'o> {
+    Single(&'o [f32]),
+    Half(&'o [f16]),
+}
+
+impl Logits<'_> {
+    fn get(&self, places: Range<usize>) -> Option<Cow<'_, [f32]>> {
+        match self {
+            Self::Single(logits) => logits.get(places).map(Cow::Borrowed),
+            Self::Half(logits) => logits.get(places).map(|logits| logits.iter().map(|logit| logit.to_f32()).collect()),
+        }
+    }
+}
+
 /// Readings from whole logits.
 fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs) -> Result<Vec<Reading>, Failure> {
-    let (shape, logits) = fetch::<f32>(outputs, name)?;
+    let half = outputs.get(name).is_some_and(|output| output.try_extract_tensor::<f16>().is_ok());
+    let (shape, logits) = match half {
+        true => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Half(logits)))?,
+        false => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Single(logits)))?,
+    };
     let width = match shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>().as_deref() {
         Ok([rows, tokens, width]) if *rows == batch.rows && *tokens == batch.tokens => *width,
         Ok(_) | Err(_) => return Err(other(&format!("logits have shape {shape:?}, not [B,T,V]"))),
@@ -185,7 +209,7 @@ fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs)
     let pick = |target: &Target| {
         let start = (target.row * batch.tokens + target.position) * width;
         match logits.get(start..start + width) {
-            Some(logits) if target.id < width => Ok(Reading::from_logits(logits, target.id, needs)),
+            Some(logits) if target.id < width => Ok(Reading::from_logits(&logits, target.id, needs)),
             Some(_) | None => Err(other(&format!("id {} lies outside of {width} logits", target.id))),
         }
     };
@@ -213,9 +237,11 @@ fn session(settings: &Settings, path: &Path, graph: Option<&[u8]>) -> Result<(Se
                 ep::CUDA::default().with_device_id(i32::from(number)).with_tf32(false).build().error_on_failure();
             builder = builder.with_execution_providers([provider])?;
         }
-        match graph {
-            Some(graph) => builder.commit_from_memory(graph),
-            None => builder.commit_from_file(path),
+        match (graph, path.parent().and_then(Path::to_str)) {
+            // Bytes have no folder in which ONNX Runtime would look for weights in files of their own.
+            (Some(graph), Some(folder)) => builder.with_config_entry(WEIGHTS_FOLDER, folder)?.commit_from_memory(graph),
+            (Some(graph), None) => builder.commit_from_memory(graph),
+            (None, _) => builder.commit_from_file(path),
         }
     };
     let on_cpu = || match build(None) {
@@ -289,10 +315,14 @@ fn output(session: &Session, path: &Path, vocab_size: usize) -> Result<String, E
     let found: Vec<&Outlet> = named.map_or_else(|| outlets.iter().filter(wide).collect(), |outlet| vec![outlet]);
     let names = || outlets.iter().map(|outlet| outlet.name().to_owned()).collect::<Vec<_>>().join(", ");
     match found.as_slice() {
-        [outlet] if element(outlet) == Some(TensorElementType::Float32) => Ok(outlet.name().to_owned()),
+        [outlet] if matches!(element(outlet), Some(TensorElementType::Float32 | TensorElementType::Float16)) => {
+            Ok(outlet.name().to_owned())
+        }
         [outlet] => {
-            let why =
-                format!("output {:?} is not of float32: export the model's logits in single precision", outlet.name());
+            let why = format!(
+                "output {:?} is neither of float32 nor of float16: export the model's logits so",
+                outlet.name()
+            );
             Err(Error::Model { path: path.to_owned(), why })
         }
         _ => {

@@ -89,7 +89,7 @@ impl Reading {
             (Some(_), _) | (None, Some(_)) => f64::INFINITY,
         };
         let ranks = match (self.spread, other.spread) {
-            (Some(one), Some(two)) => one.rank.abs_diff(two.rank) <= 1 + one.rank / 20,
+            (Some(one), Some(two)) => one.rank.abs_diff(two.rank) <= 1 + one.rank / 4,
             (None, None) | (Some(_), None) | (None, Some(_)) => true,
         };
         let worst = numbers(self).into_iter().zip(numbers(other)).map(apart).fold(0.0, f64::max);

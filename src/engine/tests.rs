@@ -18,7 +18,7 @@ const MASK: u32 = 1;
 const POISON: i64 = 666;
 
 fn vocabulary() -> Vocabulary {
-    Vocabulary { mask_id: MASK, pad_id: 0, size: 1000, max_positions: 512 }
+    Vocabulary { mask_id: MASK, pad_id: 0, size: 1000, width: 1000, max_positions: 512 }
 }
 
 fn passes(ids: Vec<u32>, groups: Vec<Vec<u32>>) -> Passes {

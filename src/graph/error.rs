@@ -21,6 +21,12 @@ pub enum Error {
         /// What it has.
         what: String,
     },
+    /// Weights are said to lie outside of the model's directory. Such a model must not be run as it is, either.
+    #[error("weights are said to lie at {location:?}, outside of the model's directory")]
+    Escapes {
+        /// Where.
+        location: String,
+    },
     /// No output can be told to be the logits.
     #[error("no output \"logits\" among the {outputs} outputs")]
     NoLogits {
@@ -29,10 +35,12 @@ pub enum Error {
     },
     /// The masked-LM head could not be found: no matrix product stands between the last mixing of positions and the logits.
     #[error(
-        "no matrix product treats every position alike before the logits (the walk back from them ended at {stopped_at})"
+        "no matrix product treats every position alike before the logits (the walk back from them ended at {stopped_at}{hint})"
     )]
     NoHead {
         /// Operators whose outputs would have to be gathered.
         stopped_at: String,
+        /// What such operators usually do there; empty, or begins with a colon.
+        hint: &'static str,
     },
 }

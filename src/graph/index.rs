@@ -1,7 +1,7 @@
 //! Owns what can be read off a graph without running it: who makes what, who needs what, an order, what is constant.
 
-use super::Error;
 use super::proto::{Graph, Node, Tensor};
+use super::{Error, within};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A sound graph, seen from its values. Nodes go by their place in `graph.node`.
@@ -11,6 +11,8 @@ pub(super) struct Index<'a> {
     pub(super) maker: HashMap<&'a str, usize>,
     /// Every node behind those that it needs; otherwise as in the file.
     pub(super) order: Vec<usize>,
+    /// What nodes read through the graphs within them.
+    within: HashMap<usize, Vec<String>>,
     initializers: HashMap<&'a str, &'a Tensor>,
     constants: HashSet<&'a str>,
 }
@@ -25,18 +27,30 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        let order = order(graph, &maker)?;
+        let mut within = HashMap::new();
+        for (at, node) in graph.node.iter().enumerate() {
+            let names = within::read_by(node)?;
+            if !names.is_empty() {
+                within.insert(at, names);
+            }
+        }
+        let order = order(graph, &maker, &within)?;
         let initializers: HashMap<&str, &Tensor> =
             graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
         let mut constants: HashSet<&str> = initializers.keys().copied().collect();
         for at in &order {
             let node = &graph.node[*at];
-            let fixed = |input: &String| input.is_empty() || constants.contains(input.as_str());
-            if node.input.iter().all(fixed) && !is_random(node.op_type()) {
+            let fixed = |input: &str| input.is_empty() || constants.contains(input);
+            if inputs(graph, &within, *at).all(fixed) && !is_random(node.op_type()) {
                 constants.extend(node.output.iter().map(String::as_str));
             }
         }
-        Ok(Self { graph, maker, order, initializers, constants })
+        Ok(Self { graph, maker, order, within, initializers, constants })
+    }
+
+    /// What a node reads, through graphs within it too.
+    pub(super) fn inputs(&self, at: usize) -> impl Iterator<Item = &str> {
+        inputs(self.graph, &self.within, at)
     }
 
     /// Whether a value is the same in every run; an absent optional input is.
@@ -88,21 +102,28 @@ impl<'a> Index<'a> {
         let mut waiting: Vec<usize> = values.into_iter().filter_map(|value| self.maker.get(value).copied()).collect();
         while let Some(at) = waiting.pop() {
             if needed.insert(at) {
-                let inputs = self.graph.node[at].input.iter();
-                waiting.extend(inputs.filter_map(|input| self.maker.get(input.as_str()).copied()));
+                waiting.extend(self.inputs(at).filter_map(|input| self.maker.get(input).copied()));
             }
         }
         needed
     }
 }
 
+fn inputs<'i>(graph: &'i Graph, within: &'i HashMap<usize, Vec<String>>, at: usize) -> impl Iterator<Item = &'i str> {
+    graph.node[at].input.iter().chain(within.get(&at).into_iter().flatten()).map(String::as_str)
+}
+
 /// Kahn's algorithm, taking the first ready node of the file each time.
-fn order(graph: &Graph, maker: &HashMap<&str, usize>) -> Result<Vec<usize>, Error> {
+fn order(
+    graph: &Graph,
+    maker: &HashMap<&str, usize>,
+    within: &HashMap<usize, Vec<String>>,
+) -> Result<Vec<usize>, Error> {
     let mut missing = vec![0_usize; graph.node.len()];
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
-    for (at, node) in graph.node.iter().enumerate() {
-        for made in node.input.iter().filter_map(|input| maker.get(input.as_str())) {
-            missing[at] += 1;
+    for (at, missing) in missing.iter_mut().enumerate() {
+        for made in inputs(graph, within, at).filter_map(|input| maker.get(input)) {
+            *missing += 1;
             waiting[*made].push(at);
         }
     }

@@ -5,21 +5,25 @@
 //! `mask_index` (int64 `[M,2]`: row, position) and `target_ids` (int64 `[M]`), and with the output `logprob` (float32 `[M]`): the
 //! log-softmax of the logits at each such position, taken at its target; on demand also ranks and odds, see [`Outputs`].
 //! Invariants: nothing of size B·T·V is left in the graph; what isn't understood is an error that says why, never a guess and
-//! never a panic; weights are neither copied nor changed. Whether the rewritten graph computes the same is for its runner to
+//! never a panic; weights are neither changed nor, in files of their own, looked at, and such files lie below the model's directory.
+//! Whether the rewritten graph computes the same is for its runner to
 //! check: this room runs nothing.
 //! Must not know: ONNX Runtime, files, other instruments.
 
 mod error;
+mod facts;
 mod index;
 mod local;
 mod pick;
 mod proto;
 mod region;
 mod splice;
+mod within;
 
 pub use error::Error;
+pub use facts::{Facts, Precision, describe};
 pub use pick::Outputs;
-pub use splice::{Rewritten, rewrite};
+pub use splice::{Cut, Rewritten, rewrite};
 
 #[cfg(test)]
 mod tests;

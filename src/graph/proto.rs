@@ -94,7 +94,7 @@ pub(super) struct Node {
     pub(super) device_configurations: Vec<Bytes>,
 }
 
-/// `AttributeProto`. Subgraphs (`g`, `graphs`) are only noticed.
+/// `AttributeProto`. Graphs within it (`g`, `graphs`) are carried as bytes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Attribute {
     #[prost(string, optional, tag = "1")]
@@ -158,8 +158,8 @@ pub(super) struct Tensor {
     pub(super) doc_string: Option<String>,
     #[prost(bytes = "bytes", optional, tag = "9")]
     pub(super) raw_data: Option<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "13")]
-    pub(super) external_data: Vec<Bytes>,
+    #[prost(message, repeated, tag = "13")]
+    pub(super) external_data: Vec<Entry>,
     #[prost(int32, optional, tag = "14")]
     pub(super) data_location: Option<i32>,
     #[prost(double, repeated, packed = "true", tag = "10")]
@@ -168,6 +168,22 @@ pub(super) struct Tensor {
     pub(super) uint64_data: Vec<u64>,
     #[prost(bytes = "bytes", repeated, tag = "16")]
     pub(super) metadata_props: Vec<Bytes>,
+}
+
+/// `StringStringEntryProto`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Entry {
+    #[prost(string, optional, tag = "1")]
+    pub(super) key: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) value: Option<String>,
+}
+
+/// `FunctionProto`, of which only the nodes are looked at; it is never written.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Function {
+    #[prost(message, repeated, tag = "7")]
+    pub(super) node: Vec<Node>,
 }
 
 /// `ValueInfoProto`.

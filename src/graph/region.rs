@@ -19,7 +19,7 @@ pub(super) fn find(index: &Index<'_>, logits: &str) -> Result<Region, Error> {
     let needed = index.needed_for([logits]);
     let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
     for at in &needed {
-        for input in &index.graph.node[*at].input {
+        for input in index.inputs(*at) {
             readers.entry(input).or_default().push(*at);
         }
     }
@@ -48,7 +48,19 @@ pub(super) fn find(index: &Index<'_>, logits: &str) -> Result<Region, Error> {
     let frontier: BTreeSet<String> = reached.into_iter().filter(made_outside).map(str::to_owned).collect();
     if !nodes.iter().any(|at| local::is_product(&index.graph.node[*at])) {
         let makers = frontier.iter().map(|value| index.made_by(value).map_or("an input", |node| node.op_type()));
-        return Err(Error::NoHead { stopped_at: makers.collect::<Vec<_>>().join(", ") });
+        let makers: Vec<&str> = makers.collect();
+        return Err(Error::NoHead { hint: hint(&makers), stopped_at: makers.join(", ") });
     }
     Ok(Region { nodes, frontier })
+}
+
+/// What an operator usually does that ends the walk just before the logits.
+fn hint(operators: &[&str]) -> &'static str {
+    let any = |known: &[&str]| operators.iter().any(|operator| known.contains(operator));
+    match () {
+        () if any(&["Reshape", "Flatten", "Squeeze", "Unsqueeze"]) => ": rows and positions are one axis there",
+        () if any(&["ScatterND", "ScatterElements", "Where", "NonZero"]) => ": padding is put back there",
+        () if any(&["Gather", "GatherND", "GatherElements", "Compress"]) => ": positions are chosen there already",
+        () => "",
+    }
 }

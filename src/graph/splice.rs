@@ -4,9 +4,10 @@ use super::index::Index;
 use super::pick::{self, Outputs, Pick};
 use super::proto::{Graph, INT64, Model, Node, Tensor, ValueInfo};
 use super::region::{self, Region};
-use super::{Error, local};
+use super::{Error, facts, local, within};
 use prost::Message;
 use prost::bytes::Bytes;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// Row and position of each scored position, int64 `[M,2]`.
@@ -25,8 +26,17 @@ pub struct Rewritten {
     pub bytes: Vec<u8>,
     /// Matrix products that were moved; the last one makes the logits.
     pub products: usize,
-    /// The values gathered at the scored positions, each `[B,T,*]`, and numbers that pass as they are; by name.
-    pub frontier: Vec<String>,
+    /// The values gathered at the scored positions, each `[B,T,*]`, and numbers that pass as they are; sorted by name.
+    pub frontier: Vec<Cut>,
+}
+
+/// One value of the frontier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Its name.
+    pub value: String,
+    /// The operator that makes it, or `input`.
+    pub operator: String,
 }
 
 /// Moves the head of a masked language model behind the scored positions, and has it compute `outputs` there. Takes a moment for each 100 MB.
@@ -36,24 +46,21 @@ pub struct Rewritten {
 pub fn rewrite(bytes: Vec<u8>, outputs: Outputs) -> Result<Rewritten, Error> {
     let mut model = Model::decode(Bytes::from(bytes)).map_err(|error| Error::Bytes { why: error.to_string() })?;
     let Some(graph) = model.graph.take() else { return Err(Error::Bytes { why: "it holds no graph".to_owned() }) };
-    let opset = opset(&model);
+    let opset = facts::opset(&model);
     refuse_unfamiliar(opset, &graph)?;
     let logits = logits(&graph)?;
     let index = Index::new(&graph)?;
     let region = region::find(&index, &logits)?;
     let products = region.nodes.iter().filter(|at| local::is_product(&graph.node[**at])).count();
+    let operator = |value: &str| index.made_by(value).map_or("input", |node| node.op_type()).to_owned();
+    let frontier =
+        region.frontier.iter().map(|value| Cut { operator: operator(value), value: value.clone() }).collect();
     let mut nodes = nodes(&index, &region);
     let mut pick = pick::pick(&logits, outputs, opset);
     nodes.append(&mut pick.nodes);
-    let graph = assemble(graph, nodes, pick);
+    let graph = assemble(graph, nodes, pick)?;
     model.graph = Some(graph);
-    Ok(Rewritten { bytes: model.encode_to_vec(), products, frontier: region.frontier.into_iter().collect() })
-}
-
-/// The version of the standard operators; 0 without any.
-fn opset(model: &Model) -> i64 {
-    let standard = model.opset_import.iter().find(|set| ["", "ai.onnx"].contains(&set.domain()));
-    standard.map_or(0, |set| set.version())
+    Ok(Rewritten { bytes: model.encode_to_vec(), products, frontier })
 }
 
 /// What would have to be understood first.
@@ -64,14 +71,6 @@ fn refuse_unfamiliar(opset: i64, graph: &Graph) -> Result<(), Error> {
     }
     if !graph.sparse_initializer.is_empty() {
         return unfamiliar("sparse weights".to_owned());
-    }
-    if graph.initializer.iter().any(|tensor| tensor.data_location() != 0 || !tensor.external_data.is_empty()) {
-        return unfamiliar("weights in files of their own, which only ONNX Runtime finds".to_owned());
-    }
-    for node in &graph.node {
-        if node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()) {
-            return unfamiliar(format!("a graph within it ({})", node.op_type()));
-        }
     }
     let named = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output)).map(String::as_str);
     let listed = graph.input.iter().chain(&graph.output).map(|value| value.name());
@@ -98,7 +97,7 @@ pub(super) fn named(what: &str) -> String {
 
 /// The nodes of the rewritten graph up to its logits, in order: what the frontier needs, the gathering, the region.
 fn nodes(index: &Index<'_>, region: &Region) -> Vec<Node> {
-    let read = region.nodes.iter().flat_map(|at| &index.graph.node[*at].input).map(String::as_str);
+    let read = region.nodes.iter().flat_map(|at| index.inputs(*at));
     let before = index.needed_for(read);
     let moved: HashSet<usize> = region.nodes.iter().copied().collect();
     let kept = index.order.iter().filter(|at| before.contains(at) && !moved.contains(at));
@@ -124,16 +123,17 @@ fn nodes(index: &Index<'_>, region: &Region) -> Vec<Node> {
 }
 
 /// The graph around its new nodes, without what none of them reads.
-fn assemble(graph: Graph, nodes: Vec<Node>, pick: Pick) -> Graph {
+fn assemble(graph: Graph, nodes: Vec<Node>, pick: Pick) -> Result<Graph, Error> {
     let mut initializer = graph.initializer;
     initializer.push(Tensor::int64s(&named("places.shape"), &[1, -1, 2]));
     initializer.extend(pick.weights);
     let weights: HashSet<String> = initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
-    let read: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).map(String::as_str).collect();
+    let within = nodes.iter().map(within::read_by).collect::<Result<Vec<_>, _>>()?.concat();
+    let read: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).chain(&within).map(String::as_str).collect();
     initializer.retain(|tensor| read.contains(tensor.name()));
     let mut input = graph.input;
     input.retain(|value| read.contains(value.name()) || !weights.contains(value.name()));
     input.extend([ValueInfo::tensor(MASK_INDEX, INT64, &[2]), ValueInfo::tensor(TARGET_IDS, INT64, &[])]);
     // Notes on values would tell shapes that are no longer true.
-    Graph { node: nodes, initializer, input, output: pick.outputs, value_info: Vec::new(), ..graph }
+    Ok(Graph { node: nodes, initializer, input, output: pick.outputs, value_info: Vec::new(), ..graph })
 }

@@ -1,8 +1,8 @@
 //! Proofs on the fixtures' graphs, on small graphs made here, and on bytes that are no graph.
 
 use super::index::Index;
-use super::proto::{FLOAT, Graph, Model, Node, OperatorSet, Tensor, ValueInfo};
-use super::{Error, Outputs, Rewritten};
+use super::proto::{Entry, FLOAT, Function, Graph, Model, Node, OperatorSet, Tensor, ValueInfo};
+use super::{Error, Outputs, Precision, Rewritten, describe};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -78,8 +78,12 @@ fn rewritten(node: Vec<Node>) -> Result<Rewritten, Error> {
     rewrite(model(node).encode_to_vec())
 }
 
+fn names(rewritten: &Rewritten) -> Vec<&str> {
+    rewritten.frontier.iter().map(|cut| cut.value.as_str()).collect()
+}
+
 fn frontier(node: Vec<Node>) -> Vec<String> {
-    rewritten(node).unwrap().frontier
+    names(&rewritten(node).unwrap()).into_iter().map(str::to_owned).collect()
 }
 
 fn head(from: &str) -> Node {
@@ -123,7 +127,8 @@ fn what_somebody_outside_reads_is_gathered_and_what_nobody_reads_is_dropped() {
         head("sum"),
     ];
     let rewritten = rewritten(node).unwrap();
-    assert_eq!(rewritten.frontier, ["mixed", "shared"]);
+    assert_eq!(names(&rewritten), ["mixed", "shared"]);
+    assert_eq!(rewritten.frontier[0].operator, "Conv");
     let graph = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
     let made: Vec<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
     assert!(made.contains(&"mixed") && !made.contains(&"unread"), "{made:?}");
@@ -134,6 +139,29 @@ fn what_somebody_outside_reads_is_gathered_and_what_nobody_reads_is_dropped() {
     assert_eq!(listed(&graph.output), ["logprob"]);
     let index = Index::new(&graph).unwrap();
     assert_eq!(index.order, (0..graph.node.len()).collect::<Vec<_>>(), "nodes stand behind what they need");
+}
+
+/// A node that makes `output` by a graph within it.
+fn branch(output: &str, node: Vec<Node>) -> Node {
+    let mut branch = Node::new("If", &["hidden"], output).with_int("then_branch", 0);
+    branch.attribute[0].g = Some(Graph { node, ..Graph::default() }.encode_to_vec().into());
+    branch
+}
+
+#[test]
+fn what_a_graph_within_a_node_reads_is_read_by_that_node() {
+    let node = vec![
+        branch("mixed", vec![Node::new("Add", &["shared", "bias"], "inner")]),
+        Node::new("MatMul", &["hidden", "w"], "shared"),
+        Node::new("Add", &["shared", "mixed"], "sum"),
+        head("sum"),
+    ];
+    let rewritten = rewritten(node).unwrap();
+    assert_eq!(names(&rewritten), ["mixed", "shared"]);
+    let graph = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
+    assert!(graph.initializer.iter().any(|tensor| tensor.name() == "bias"), "only the graph within reads it");
+    let made: Vec<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    assert!(made.iter().position(|name| *name == "shared") < made.iter().position(|name| *name == "mixed"), "{made:?}");
 }
 
 #[test]
@@ -147,7 +175,7 @@ fn one_number_for_the_whole_batch_is_not_gathered() {
         Node::new("Mul", &["cast", "scale"], "logits"),
     ];
     let rewritten = rewritten(node).unwrap();
-    assert_eq!(rewritten.frontier, ["scale", "y", "zero"]);
+    assert_eq!(names(&rewritten), ["scale", "y", "zero"]);
     let graph = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
     assert_eq!(graph.node.iter().filter(|node| node.op_type() == "GatherND").count(), 1);
 }
@@ -163,19 +191,81 @@ fn a_graph_that_is_not_understood_is_refused_with_its_reason() {
     };
     assert!(rewrite(sound().encode_to_vec()).is_ok());
     assert!(why(Model { opset_import: vec![], ..sound() }).contains("opset 0"));
-    assert!(changed(|graph| graph.initializer[0].data_location = Some(1)).contains("files of their own"));
     assert!(changed(|graph| graph.sparse_initializer.push(Vec::new().into())).contains("sparse"));
     assert!(changed(|graph| graph.input[0].name = Some("mask_index".to_owned())).contains("\"mask_index\" already"));
     assert!(changed(|graph| graph.node.push(head("hidden"))).contains("two nodes make \"logits\""));
     assert!(changed(|graph| graph.output.clear()).contains("no output \"logits\" among the 0"));
     assert!(changed(|graph| graph.node[0].op_type = Some("Conv".to_owned())).contains("ended at Conv"));
+    for (operator, hint) in [("Reshape", "one axis"), ("ScatterND", "put back"), ("GatherND", "chosen there already")] {
+        let made = vec![Node::new(operator, &["hidden", "bias"], "flat"), head("flat")];
+        assert_eq!(frontier(made), ["flat"], "what stands before the head is gathered");
+        let last = vec![head("hidden"), Node::new(operator, &["logits", "bias"], "shaped")];
+        let mut model = model(last);
+        model.graph.as_mut().unwrap().output[0].name = Some("shaped".to_owned());
+        let why = why(model);
+        assert!(why.contains(hint) && why.contains(operator), "{why}");
+    }
     let circle = vec![Node::new("Add", &["logits", "hidden"], "a"), head("a")];
     assert!(why(model(circle)).contains("circle"));
-    let mut within = sound();
-    within.graph.as_mut().unwrap().node[0] = Node::new("If", &["hidden"], "logits").with_int("then_branch", 0);
-    within.graph.as_mut().unwrap().node[0].attribute[0].g = Some(Vec::new().into());
-    assert!(why(within).contains("a graph within it (If)"));
+    let last = vec![branch("logits", vec![head("hidden")])];
+    assert!(why(model(last)).contains("ended at If"), "a head within a graph is not looked for");
+    let deep = (0..20).fold(head("hidden"), |node, _| branch("logits", vec![node]));
+    assert!(why(model(vec![deep])).contains("16 deep"));
     assert!(rewrite(Vec::new()).unwrap_err().to_string().contains("holds no graph"));
+}
+
+fn external(location: &str) -> Model {
+    let entry = |key: &str, value: &str| Entry { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+    let mut model = model(vec![head("hidden")]);
+    let weights = &mut model.graph.as_mut().unwrap().initializer[1];
+    weights.float_data.clear();
+    weights.data_location = Some(1);
+    weights.external_data = vec![entry("location", location), entry("offset", "64")];
+    model
+}
+
+#[test]
+fn weights_in_files_of_their_own_are_carried_along_and_named() {
+    let made = external("weights/head.bin").encode_to_vec();
+    assert_eq!(describe(made.clone()).unwrap().external, ["weights/head.bin"]);
+    let graph = Model::decode(rewrite(made).unwrap().bytes.as_slice()).unwrap().graph.unwrap();
+    let head = graph.initializer.iter().find(|tensor| tensor.name() == "head").unwrap();
+    assert_eq!((head.data_location(), head.external_data.len()), (1, 2));
+}
+
+#[test]
+fn a_model_that_names_files_outside_of_its_directory_is_refused_wherever_it_names_them() {
+    for location in ["/etc/passwd", "../other/model.onnx_data", "a/../../b", "./weights", "", "..", "a\\b"] {
+        let error = describe(external(location).encode_to_vec()).unwrap_err();
+        assert!(matches!(&error, Error::Escapes { location: found } if found == location), "{error}");
+    }
+    let outside = external("../secret").graph.unwrap();
+    let mut within = model(vec![head("hidden"), Node::new("If", &["hidden"], "b").with_int("then_branch", 0)]);
+    within.graph.as_mut().unwrap().node[1].attribute[0].g = Some(outside.encode_to_vec().into());
+    assert!(matches!(describe(within.encode_to_vec()), Err(Error::Escapes { .. })));
+    let mut constant = Node::new("Constant", &[], "c").with_int("value", 0);
+    constant.attribute[0].t = Some(outside.initializer[1].clone());
+    let function = Function { node: vec![constant] };
+    let within = Model { functions: vec![function.encode_to_vec().into()], ..model(vec![head("hidden")]) };
+    assert!(matches!(describe(within.encode_to_vec()), Err(Error::Escapes { .. })));
+}
+
+#[test]
+fn a_graph_tells_its_precision() {
+    let precision = |model: Model| describe(model.encode_to_vec()).unwrap().precision;
+    assert_eq!(precision(model(vec![head("hidden")])), Precision::Single);
+    let mut half = model(vec![head("hidden")]);
+    half.graph.as_mut().unwrap().initializer[1].data_type = Some(10);
+    assert_eq!(precision(half.clone()), Precision::Half);
+    let cast = vec![
+        Node::new("Cast", &["head"], "wide").with_int("to", 1),
+        Node::new("MatMul", &["hidden", "wide"], "logits"),
+    ];
+    half.graph.as_mut().unwrap().node = cast;
+    let facts = describe(half.encode_to_vec()).unwrap();
+    assert!(facts.precision == Precision::Single && facts.half_weights, "kept in half precision, computed in single");
+    assert_eq!(precision(model(vec![Node::new("MatMulInteger", &["hidden", "head"], "logits")])), Precision::Integer);
+    assert!(describe(Vec::new()).unwrap_err().to_string().contains("holds no graph"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Owns what can go wrong before and while documents are scored, as facts.
 
 use crate::corpus::{Class, Fault, Stage};
-use crate::{engine, tokenize};
+use crate::{engine, graph, tokenize};
+use std::path::PathBuf;
 
 /// Why a scorer can't be built, or a document can't be scored.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,32 @@ pub enum Error {
         name: String,
         /// What differs.
         why: String,
+    },
+    /// The model's file is not there or can't be read.
+    #[error("{}: can't be read ({why})", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The model's file is none, or one that must not be run.
+    #[error("{}: {source}", path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: graph::Error,
+    },
+    /// The model is none that fills masks.
+    #[error("models.{name}: {architecture} has no masked-LM head: {why}")]
+    NotMasked {
+        /// The model's name.
+        name: String,
+        /// As in `config.json`.
+        architecture: String,
+        /// What it does instead, and what to take.
+        why: &'static str,
     },
     /// The model's masked-LM head talks nonsense.
     #[error(
@@ -60,9 +87,13 @@ impl From<Error> for Fault {
         match error {
             Error::Tokenize(error) => error.into(),
             Error::Engine(error) => error.into(),
-            Error::Settings { .. } | Error::Mismatch { .. } | Error::Unhealthy { .. } | Error::Task { .. } => {
-                Self::new(Stage::Score, Class::Bug, error.to_string())
-            }
+            Error::Settings { .. }
+            | Error::Mismatch { .. }
+            | Error::Unreadable { .. }
+            | Error::Export { .. }
+            | Error::NotMasked { .. }
+            | Error::Unhealthy { .. }
+            | Error::Task { .. } => Self::new(Stage::Score, Class::Bug, error.to_string()),
         }
     }
 }

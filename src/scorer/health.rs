@@ -5,6 +5,7 @@
 use super::plan::{Plan, Window};
 use super::score::surprisals;
 use super::{Error, Model};
+use serde::Serialize;
 
 /// The mean surprisal must stay below this share of that of guessing blindly, ln V.
 const SURPRISAL_SHARE_MAX: f64 = 0.8;
@@ -12,8 +13,46 @@ const SURPRISAL_SHARE_MAX: f64 = 0.8;
 const BETTER_PERCENT_MIN: usize = 95;
 const STRIDE: usize = 7;
 
-/// Checks `model` on English sentences, strided: about 300 rows.
-pub(super) async fn check(model: &Model) -> Result<(), Error> {
+/// How a head does on ordinary English sentences and on their own words shuffled.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// Mean surprisal on the sentences, nats a token.
+    pub nats_token: f64,
+    /// The most that is expected of a sound head.
+    pub limit_nats: f64,
+    /// Sentences tried.
+    pub sentences: usize,
+    /// Those that score better than their words shuffled.
+    pub better: usize,
+}
+
+impl Health {
+    /// Whether the head makes sense.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.nats_token <= self.limit_nats && self.better * 100 >= self.sentences * BETTER_PERCENT_MIN
+    }
+
+    /// Refuses a model whose head makes none.
+    pub(super) fn check(&self, model: &Model) -> Result<(), Error> {
+        if self.is_sound() {
+            return Ok(());
+        }
+        let why = format!(
+            "{:.2} nats a token on plain English (at most {:.2} expected), and {} of {} sentences score better than their words \
+             shuffled (at least {BETTER_PERCENT_MIN} % expected){}",
+            self.nats_token,
+            self.limit_nats,
+            self.better,
+            self.sentences,
+            model.card().known_trouble()
+        );
+        Err(Error::Unhealthy { name: model.name().to_owned(), why })
+    }
+}
+
+/// Tries `model` on English sentences, strided: about 300 rows.
+pub(super) async fn measure(model: &Model) -> Result<Health, Error> {
     let (mut sum, mut tokens, mut better) = (0.0, 0_usize, 0_usize);
     for (number, sentence) in SENTENCES.iter().enumerate() {
         let shuffled = shuffle(sentence, number as u64);
@@ -23,18 +62,10 @@ pub(super) async fn check(model: &Model) -> Result<(), Error> {
         better += usize::from(mean(&plain) < mean(&shuffled));
     }
     #[allow(clippy::cast_precision_loss, reason = "small counts")]
-    let (surprisal, limit) = (sum / tokens as f64, (model.tokenizer().vocab_size() as f64).ln() * SURPRISAL_SHARE_MAX);
-    let enough = better * 100 >= SENTENCES.len() * BETTER_PERCENT_MIN;
-    tracing::debug!(model = model.name(), surprisal, limit, better, "checked the masked-lm head");
-    if surprisal <= limit && enough {
-        return Ok(());
-    }
-    let why = format!(
-        "{surprisal:.2} nats a token on plain English (at most {limit:.2} expected), and {better} of {} sentences score better \
-         than their words shuffled (at least {BETTER_PERCENT_MIN} % expected)",
-        SENTENCES.len()
-    );
-    Err(Error::Unhealthy { name: model.name().to_owned(), why })
+    let (nats_token, limit_nats) =
+        (sum / tokens as f64, (model.tokenizer().vocab_size() as f64).ln() * SURPRISAL_SHARE_MAX);
+    tracing::debug!(model = model.name(), nats_token, limit_nats, better, "checked the masked-lm head");
+    Ok(Health { nats_token, limit_nats, sentences: SENTENCES.len(), better })
 }
 
 /// Surprisals of a text's tokens, in one window.

@@ -10,9 +10,11 @@
 //! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL); the other scores' papers stand with them
 //! in `plan.rs`, `settings.rs` and `docs/scores.md`.
 
+mod card;
 mod draws;
 mod error;
 mod health;
+mod inspect;
 mod model;
 mod plan;
 mod recipe;
@@ -21,7 +23,10 @@ mod settings;
 mod sums;
 mod tail;
 
+pub use card::Card;
 pub use error::Error;
+pub use health::Health;
+pub use inspect::{Inspection, Pace, Special, Words, inspect};
 pub use model::Model;
 pub use score::{Scorer, Token};
-pub use settings::{Extra, Masking, NelboSettings, Settings, Words};
+pub use settings::{Extra, Masking, NelboSettings, Settings, WordsBy};

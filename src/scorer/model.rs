@@ -1,22 +1,27 @@
 //! Owns a loaded model: its tokenizer and its engine, checked against each other.
 
+use super::card::Card;
 use super::plan::Words;
 use super::{Error, health};
-use crate::engine::{self, Engine, HeadCheck, Needs, Vocabulary};
-use crate::graph;
+use crate::engine::{self, Engine, Export, HeadCheck, Needs, Vocabulary};
+use crate::graph::{self, Precision};
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
+/// The export's file name in a model directory.
+pub(super) const GRAPH: &str = "model.onnx";
 /// Longer texts are tokenised on the blocking pool, shorter ones where they are: 16 KiB take a few milliseconds.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
 /// A model that several scorers may share.
 pub struct Model {
     name: String,
+    card: Card,
     tokenizer: Arc<Tokenizer>,
     engine: Engine,
     needs: Needs,
@@ -43,17 +48,20 @@ impl Model {
     pub async fn load(name: &str, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let (owned_name, owned) = (name.to_owned(), settings.clone());
         let model = tokio::task::spawn_blocking(move || Self::load_parts(owned_name, &owned, needs)).await??;
-        match (health::check(&model).await, settings.head_check) {
+        match (health::measure(&model).await?.check(&model), settings.head_check) {
             (Ok(()), _) => Ok(model),
-            (Err(error @ Error::Unhealthy { .. }), HeadCheck::Warn) => {
+            (Err(error), HeadCheck::Warn) => {
                 tracing::warn!(model = name, why = %error, "masked-lm head fails its health check");
                 Ok(model)
             }
-            (Err(error), HeadCheck::Refuse | HeadCheck::Warn) => Err(error),
+            (Err(error), HeadCheck::Refuse) => Err(error),
         }
     }
 
-    fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
+    /// The parts of a model, its head not tried.
+    pub(super) fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
+        let card = Card::read(&settings.path);
+        card.check(&name)?;
         let tokenizer = Tokenizer::load(&settings.path)?;
         if let Some(size) = tokenizer.config_vocab_size()
             && size < tokenizer.vocab_size()
@@ -65,12 +73,17 @@ impl Model {
             mask_id: tokenizer.mask_id(),
             pad_id: tokenizer.pad_id(),
             size: tokenizer.vocab_size(),
+            width: tokenizer.config_vocab_size().unwrap_or(0),
             max_positions: tokenizer.max_positions(),
         };
-        let engine = Engine::load(settings, vocabulary, needs, move |bytes| hoisted(bytes, needs))?;
+        let facts = describe(&settings.path)?;
+        let tolerance_nats = tolerance_nats(facts.precision);
+        let rewrite = move |bytes| hoisted(bytes, needs);
+        let export = Export { weights: facts.external, tolerance_nats, rewrite };
+        let engine = Engine::load(settings, vocabulary, needs, export)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
-        Ok(Self { name, tokenizer: Arc::new(tokenizer), engine, needs, cores })
+        Ok(Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, cores })
     }
 
     /// Drains the engine and joins its thread within `deadline`.
@@ -85,6 +98,12 @@ impl Model {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What `config.json` says of the model.
+    #[must_use]
+    pub fn card(&self) -> &Card {
+        &self.card
     }
 
     /// The model's tokenizer.
@@ -121,12 +140,39 @@ impl Model {
     }
 }
 
+/// What the model's file says of itself.
+pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
+    let path = dir.join(GRAPH);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(Error::Unreadable { path, why: error.to_string() }),
+    };
+    graph::describe(bytes).map_err(|source| Error::Export { path, source })
+}
+
+/// How far apart two orders of computing the same graph may lie by rounding. Half precision keeps three digits; quantised
+/// activations take steps, and a step turned over by the last digit moves everything behind it.
+fn tolerance_nats(precision: Precision) -> f64 {
+    match precision {
+        Precision::Single => 1e-4,
+        Precision::Half => 0.02,
+        Precision::Integer => 0.1,
+    }
+}
+
 /// The model of `bytes` with its head behind the scored positions, or why that can't be.
 fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
+    let (start, read) = (Instant::now(), bytes.len());
     let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
     let rewritten = graph::rewrite(bytes, outputs).map_err(|error| error.to_string())?;
-    let frontier = rewritten.frontier.join(", ");
-    tracing::debug!(products = rewritten.products, frontier, "moved the head behind the scored positions");
+    let frontier: Vec<&str> = rewritten.frontier.iter().map(|cut| cut.value.as_str()).collect();
+    tracing::debug!(
+        bytes = read,
+        spent_ms = start.elapsed().as_millis(),
+        products = rewritten.products,
+        frontier = frontier.join(", "),
+        "moved the head behind the scored positions"
+    );
     Ok(rewritten.bytes)
 }
 

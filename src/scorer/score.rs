@@ -242,13 +242,13 @@ impl Prepared {
 }
 
 /// A window's ids between the model's special tokens.
-fn wrap(model: &Model, ids: &[u32]) -> Arc<[u32]> {
+pub(super) fn wrap(model: &Model, ids: &[u32]) -> Arc<[u32]> {
     let (before, after) = model.tokenizer().template();
     [before, ids, after].concat().into()
 }
 
-/// What the engine reads in `passes` over the window `wrapped`: pass by pass, in the order of scored tokens.
-async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec<Reading>, Error> {
+/// `passes` over the window `wrapped`, as the engine takes them.
+pub(super) fn ask(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Passes {
     let before = u32::try_from(model.tokenizer().template().0.len()).unwrap_or(u32::MAX);
     let place = |rank: &u32| before.saturating_add(*rank);
     let mut asked = Passes::over(wrapped);
@@ -259,7 +259,12 @@ async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec
             asked.mask_and_score(pass.masked.iter().map(place), pass.scored.iter().map(place));
         }
     }
-    Ok(model.engine().score(asked).await?)
+    asked
+}
+
+/// What the engine reads in `passes` over the window `wrapped`: pass by pass, in the order of scored tokens.
+async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec<Reading>, Error> {
+    Ok(model.engine().score(ask(model, passes, wrapped)).await?)
 }
 
 /// −log p (nats) of each of a window's tokens, in order: the mean over the passes that score it, or `None` where none does.

@@ -4,6 +4,7 @@
 
 use super::{Error, disarm, files::Files};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Texts up to this many bytes are encoded in one go; longer ones in slices of at most this many bytes. A slice ends before a
@@ -32,10 +33,12 @@ pub struct Tokenizer {
     unk_id: Option<u32>,
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    special_texts: BTreeMap<u32, String>,
     specials: Vec<u32>,
     vocab_size: usize,
     config_vocab_size: Option<usize>,
     max_positions: usize,
+    kind: String,
     fingerprint: [u8; 32],
 }
 
@@ -68,8 +71,9 @@ impl Tokenizer {
             None => files.tokenizer["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok()),
         };
         let vocab_size = original.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
-        let mut specials: Vec<u32> = files.specials.iter().filter_map(|token| original.token_to_id(token)).collect();
-        specials.sort_unstable();
+        let special_texts: BTreeMap<u32, String> =
+            files.specials.iter().filter_map(|token| Some((original.token_to_id(token)?, token.clone()))).collect();
+        let specials: Vec<u32> = special_texts.keys().copied().collect();
         disarm::disarm(&mut files.tokenizer, &files.specials);
         let inner = parse(&files.tokenizer).map_err(malformed)?;
         Ok(Self {
@@ -79,10 +83,12 @@ impl Tokenizer {
             unk_id,
             prefix,
             suffix,
+            special_texts,
             specials,
             vocab_size,
             config_vocab_size: files.config_vocab_size,
             max_positions: files.max_positions,
+            kind: files.tokenizer["model"]["type"].as_str().unwrap_or("unknown").to_owned(),
             fingerprint: files.fingerprint,
         })
     }
@@ -181,6 +187,18 @@ impl Tokenizer {
     #[must_use]
     pub fn max_positions(&self) -> usize {
         self.max_positions
+    }
+
+    /// How pieces are found, as `tokenizer.json` calls it: `WordPiece`, `BPE`, `Unigram` or `WordLevel`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The text of a special token, as the files have it.
+    #[must_use]
+    pub fn special(&self, id: u32) -> Option<&str> {
+        self.special_texts.get(&id).map(String::as_str)
     }
 
     /// blake3 of the files that define this tokenizer.

@@ -11,6 +11,8 @@
 
 mod broker;
 mod delivery;
+mod families;
+mod inspect;
 mod kafka_road;
 mod maskings;
 mod referee;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, SignalValue, Signals};
 use tamis::engine::{self, HeadCheck, Needs, Passes};
-use tamis::scorer::{Extra, Masking, Model, NelboSettings, Scorer, Settings, Words};
+use tamis::scorer::{Extra, Masking, Model, NelboSettings, Scorer, Settings, WordsBy};
 
 /// Nats a token.
 const TOLERANCE: f64 = 1e-4;
@@ -247,7 +247,7 @@ async fn every_parameter_of_a_score_is_part_of_its_identity_and_what_is_read_bes
         masked(Masking::Strided),
         Settings { stride: Some(5), ..masked(Masking::Strided) },
         masked(Masking::WordL2r),
-        Settings { words: Some(Words::Tokenizer), ..masked(Masking::WordL2r) },
+        Settings { words: Some(WordsBy::Tokenizer), ..masked(Masking::WordL2r) },
         masked(Masking::WholeWord),
         masked(Masking::Sampled),
         Settings { sample_tokens: Some(5), ..masked(Masking::Sampled) },
@@ -327,7 +327,7 @@ async fn published_models_score_as_published() {
         };
         let model = load(path, Needs::default()).await;
         for Published(_, text, masking, expected) in PUBLISHED.iter().filter(|published| published.0 == name) {
-            let words = (*masking == Masking::WordL2r).then_some(Words::Tokenizer);
+            let words = (*masking == Masking::WordL2r).then_some(WordsBy::Tokenizer);
             let scorer = build(&Settings { words, ..masked(*masking) }, &model);
             let tokens: Vec<f64> = scorer.surprisals(text).await.unwrap().iter().map(|token| -token.nll).collect();
             let found = if expected.len() == 1 { vec![tokens.iter().sum()] } else { tokens.clone() };

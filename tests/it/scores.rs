@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, SignalValue, Signals};
-use tamis::engine::{self, Engine, HeadCheck, Needs, Passes, Reading, Spread, Vocabulary};
+use tamis::engine::{self, Engine, Export, HeadCheck, Needs, Passes, Reading, Spread, Vocabulary};
 use tamis::graph;
 use tamis::scorer::{Masking, Model, Scorer, Settings};
 use tokio::sync::RwLock;
@@ -133,7 +133,8 @@ fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> 
         true => rewrite(bytes, needs),
         false => Err("full logits are wanted".to_owned()),
     };
-    let engine = Engine::load(&settings, vocabulary.clone(), needs, rewrite).unwrap();
+    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, rewrite };
+    let engine = Engine::load(&settings, vocabulary.clone(), needs, export).unwrap();
     assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
     engine
 }
@@ -146,7 +147,7 @@ fn rewrite(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
 fn vocabulary(config: &Value) -> Vocabulary {
     let number = |name: &str| u32::try_from(config[name].as_u64().unwrap()).unwrap();
     let (size, pad_id) = (number("vocab_size"), number("pad_token_id"));
-    Vocabulary { mask_id: 4, pad_id, size: size as usize, max_positions: 500 }
+    Vocabulary { mask_id: 4, pad_id, size: size as usize, width: size as usize, max_positions: 500 }
 }
 
 /// Windows of random ids and lengths with random masks, and with scores apart from them: batches of them are padded.
@@ -267,12 +268,13 @@ async fn a_hoisted_head_scores_as_the_full_logits_do() {
 async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
     let settings =
         engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
-    let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, max_positions: 500 };
+    let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, width: 426, max_positions: 500 };
     let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
     let other = rewrite(other, Needs::default()).unwrap();
     for wrong in [other, b"not a graph".to_vec()] {
-        let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), |_| Ok(wrong)).unwrap();
-        assert_eq!(engine.head(), "full");
+        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, rewrite: |_| Ok(wrong) };
+        let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), export).unwrap();
+        assert!(engine.head() == "full" && engine.standing().why_full.is_some());
         let mut passes = Passes::over(vec![2, 9, 9, 3].into());
         passes.mask([1]);
         assert!(engine.score(passes).await.unwrap()[0].logprob < 0.0);

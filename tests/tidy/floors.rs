@@ -23,6 +23,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("config", &["config"]),
     ("gethostname", ENTRY),
+    ("half", &["engine"]),
     ("indicatif", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
