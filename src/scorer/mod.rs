@@ -29,4 +29,4 @@ pub use health::Health;
 pub use inspect::{Inspection, Pace, Special, Vocabulary, inspect};
 pub use model::Model;
 pub use score::{Scorer, Token};
-pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, Words};
+pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, WordsBy};

@@ -27,7 +27,7 @@ pub struct Settings {
     pub stride: Option<usize>,
     /// For `word-l2r` and `whole-word` only: what a word is. `unicode` if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub words: Option<Words>,
+    pub words: Option<WordsBy>,
     /// For `sampled` only: tokens scored in each window, at most; 32 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_tokens: Option<usize>,
@@ -62,7 +62,9 @@ pub enum Masking {
 }
 
 impl Masking {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The masking's name in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::WordL2r => "word-l2r",
@@ -77,7 +79,7 @@ impl Masking {
 /// What a word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Words {
+pub enum WordsBy {
     /// UAX #29 segments of the text, at most eight pieces at once: the same in every language and for every tokenizer.
     #[default]
     Unicode,
@@ -275,8 +277,8 @@ impl Settings {
 
     pub(super) fn recipe(&self) -> Recipe {
         let words = match self.words.unwrap_or_default() {
-            Words::Unicode => plan::Words::Unicode,
-            Words::Tokenizer => plan::Words::Tokenizer,
+            WordsBy::Unicode => plan::Words::Unicode,
+            WordsBy::Tokenizer => plan::Words::Tokenizer,
         };
         let plan = match self.masking {
             Masking::Single => Plan::Single,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, SignalValue, Signals};
 use tamis::engine::{self, HeadCheck, Needs, Passes};
-use tamis::scorer::{Extra, Masking, Model, NelboSettings, Scorer, Settings, Words};
+use tamis::scorer::{Extra, Masking, Model, NelboSettings, Scorer, Settings, WordsBy};
 
 /// Nats a token.
 const TOLERANCE: f64 = 1e-4;
@@ -61,7 +61,7 @@ struct Golden {
     model: String,
     text: String,
     settings: Map<String, Value>,
-    /// In token order; absent where no pass scores the token.
+    /// In token order, of a pseudo-log-likelihood; absent where no pass scores the token.
     nll: Vec<Option<f64>>,
     signals: BTreeMap<String, f64>,
 }
@@ -126,6 +126,10 @@ async fn every_masking_scores_as_the_brute_force_says() {
         let model = load(fixture(name), ALL).await;
         for golden in goldens.iter().filter(|golden| golden.model == name) {
             let scorer = golden.scorer(&model);
+            golden.check(&signals(&scorer, &golden.text).await);
+            if golden.settings.contains_key("kind") {
+                continue;
+            }
             let found = scorer.surprisals(&golden.text).await.unwrap();
             let expected: Vec<f64> = golden.nll.iter().flatten().copied().collect();
             assert_eq!(found.len(), expected.len(), "{name} {:?}", golden.text);
@@ -135,7 +139,6 @@ async fn every_masking_scores_as_the_brute_force_says() {
                 worst = worst.max(off);
             }
             tokens += found.len();
-            golden.check(&signals(&scorer, &golden.text).await);
         }
     }
     println!("{tokens} tokens in {} cases; largest difference: {worst:.1e} nats", goldens.len());
@@ -244,7 +247,7 @@ async fn every_parameter_of_a_score_is_part_of_its_identity_and_what_is_read_bes
         masked(Masking::Strided),
         Settings { stride: Some(5), ..masked(Masking::Strided) },
         masked(Masking::WordL2r),
-        Settings { words: Some(Words::Tokenizer), ..masked(Masking::WordL2r) },
+        Settings { words: Some(WordsBy::Tokenizer), ..masked(Masking::WordL2r) },
         masked(Masking::WholeWord),
         masked(Masking::Sampled),
         Settings { sample_tokens: Some(5), ..masked(Masking::Sampled) },
@@ -299,7 +302,7 @@ async fn a_score_that_the_model_was_not_loaded_for_is_refused() {
 struct Published(&'static str, &'static str, Masking, &'static [f64]);
 
 /// Sources: README and tests/test_scorers.py of awslabs/mlm-scoring, README of minicons, the notebooks of better-mlm-scoring.
-const PUBLISHED: [Published; 9] = [
+const PUBLISHED: [Published; 10] = [
     Published("bert-base-cased", "Hello world!", Masking::Single, &[-6.126_738_548, -5.501_765_728, -0.782_496_989]),
     Published("albert-base-v2", "Hello world!", Masking::Single, &[-16.480_087, -12.897_506, -4.277_406]),
     Published("distilbert-base-cased", "Hello world!", Masking::Single, &[-5.187_490, -6.390_862, -3.822_556]),
@@ -308,6 +311,7 @@ const PUBLISHED: [Published; 9] = [
     Published("bert-base-uncased", "The traveler lost the souvenir.", Masking::Single, &[-18.014_726]),
     Published("bert-base-uncased", "The traveler lost the souvenir.", Masking::WordL2r, &[-32.779_836]),
     Published("bert-base-cased", "The raider caught the illness.", Masking::Single, &[-25.308_203]),
+    Published("bert-base-cased", "The marauder contracted the disease.", Masking::Single, &[-6.191_896]),
     Published("bert-base-cased", "The illness caught the raider.", Masking::Single, &[-28.228_867]),
 ];
 
@@ -323,7 +327,7 @@ async fn published_models_score_as_published() {
         };
         let model = load(path, Needs::default()).await;
         for Published(_, text, masking, expected) in PUBLISHED.iter().filter(|published| published.0 == name) {
-            let words = (*masking == Masking::WordL2r).then_some(Words::Tokenizer);
+            let words = (*masking == Masking::WordL2r).then_some(WordsBy::Tokenizer);
             let scorer = build(&Settings { words, ..masked(*masking) }, &model);
             let tokens: Vec<f64> = scorer.surprisals(text).await.unwrap().iter().map(|token| -token.nll).collect();
             let found = if expected.len() == 1 { vec![tokens.iter().sum()] } else { tokens.clone() };

@@ -92,13 +92,13 @@ def passes(recipe, ids, numbers):
     if kind == "sampled":
         drawn = draws.subset(recipe["sample_tokens"], n)
         return [([i], [i], n / len(drawn)) for i in drawn]
-    made, pairs, u = [], recipe["draws"] // 2, draws.unit()
+    made, pairs, u = {}, recipe["draws"] // 2, draws.unit()
     for j in range(pairs):
         mask = draws.subset(max(1, min(n, math.ceil(n * (j + u) / pairs))), n)
         rest = [i for i in range(n) if i not in mask]
         for part in filter(None, (mask, rest)):
-            made.append((part, part, n / pairs * (0.5 if rest else 1.0) / len(part)))
-    return made
+            made[tuple(part)] = made.get(tuple(part), 0.0) + n / pairs * (0.5 if rest else 1.0) / len(part)
+    return [(part, part, weight) for part, weight in made.items()]
 
 
 def log_sum_exp(values):
@@ -205,7 +205,7 @@ def goldens(wanted):
                 again = score(check, tokens, vocabulary, text, recipe)
                 apart = [abs(one - two) for one, two in zip(made["nll"], again["nll"]) if one is not None]
                 assert max(apart, default=0.0) < 1e-4, (folder.name, text, recipe)
-                made["nll"] = [value and round(value, 6) for value in made["nll"]]
+                made["nll"] = [value and round(value, 6) for value in made["nll"]] if recipe["kind"] == "pll" else []
                 made["signals"] = {name: round(value, 7) for name, value in made["signals"].items()}
                 out.append({"model": folder.name, "text": text, "settings": changed | {"window_tokens": 24}} | made)
         print(folder.name, len(out), file=sys.stderr)
