@@ -25,6 +25,7 @@ pub fn runtime() -> Result<(), Error> {
 
 fn load() -> Result<Environment, Error> {
     let exe = std::env::current_exe().ok();
+    give_weights_back();
     let path = find(std::env::var_os("TAMIS_ORT_LIB").map(PathBuf::from), exe.as_deref(), Path::exists)?;
     let broken = |why: String| Error::LibraryBroken { path: path.clone(), why };
     let builder = ort::init_from(&path).map_err(|error| broken(error.to_string()))?;
@@ -37,6 +38,23 @@ fn load() -> Result<Environment, Error> {
     tracing::debug!(path = %path.display(), "loaded onnx runtime");
     Ok(environment)
 }
+
+/// Allocations of this size and more are mapped one by one, and go back to the system when they are freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED_BYTES_MIN: std::ffi::c_int = 1 << 20;
+
+/// Fixes the size from which glibc maps allocations. By itself it raises that size up to 32 MiB as such blocks are freed, and then
+/// keeps matrices that a session gave up while it was built: at BERT-base's size, 300 MiB of them.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_weights_back() {
+    // SAFETY: mallopt takes two numbers, and changes nothing but the allocator's own settings, under its lock.
+    #[allow(unsafe_code, reason = "the allocator's settings are behind C")]
+    let taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN) };
+    tracing::trace!(taken, "set the allocator's mapping threshold");
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_weights_back() {}
 
 /// ONNX Runtime's own log, into ours. What fails is also returned as an error and told once there, so here it is detail.
 fn log(level: &LogLevel, place: &str, message: &str) {
