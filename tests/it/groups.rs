@@ -192,7 +192,7 @@ fn a_worker_that_shares_in_another_way_than_its_group_ends_with_a_reason_and_the
     let mut running = Worker::run("running", &file, &[]);
     running.wait_ready();
     let eager = format!(r#"{QUICK_SESSION}, "partition.assignment.strategy" = "range""#);
-    is_refused(&mut group, "mixed", "mixed-eager", &eager, "share partitions in another way", &running);
+    is_refused(&mut group, "mixed", "mixed-eager", &eager, "the group would refuse it", &running);
     drain(&mut running);
     group.check();
 }

@@ -76,14 +76,23 @@ fn of_group(settings: &SourceSettings, group: &Group, assignors: &[String], find
             findings.good(key, format!("{name}: has {members} now; a worker more shares the partitions with them"))
         }
     }
+    // Without assignors of its own a worker leaves it to the broker (group.protocol=consumer).
+    let by_broker = assignors.is_empty();
+    let migrates = "whether the broker lets both be members of one group is its group.consumer.migration.policy; if they part, end the others first";
     match group.protocol {
-        GroupProtocol::Consumer if group.members > 0 => findings.warning(
+        _ if group.members == 0 => {}
+        GroupProtocol::Consumer if !by_broker => findings.warning(
             key,
             format!("{name}: its members let the broker assign partitions (group.protocol=consumer), this worker assigns itself"),
-            "whether the broker lets both be members of one group is its group.consumer.migration.policy; better end the others first",
+            migrates,
+        ),
+        GroupProtocol::Classic if by_broker => findings.warning(
+            key,
+            format!("{name}: its members assign partitions themselves, this worker lets the broker do it (group.protocol=consumer)"),
+            migrates,
         ),
         GroupProtocol::Classic | GroupProtocol::Unknown
-            if group.members > 0 && !group.assignor.is_empty() && !assignors.contains(&group.assignor) =>
+            if !by_broker && !group.assignor.is_empty() && !assignors.contains(&group.assignor) =>
         {
             let what = format!(
                 "{name}: its members agreed on the assignor {:?}, and this worker offers {:?}: the group would refuse it",
