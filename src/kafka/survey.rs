@@ -130,7 +130,7 @@ pub struct SourceFacts {
     pub group: Result<Group, String>,
     /// Where the group stands, or why that is not known.
     pub progress: Result<Progress, String>,
-    /// The assignors that our consumer offers, as `partition.assignment.strategy` has them.
+    /// The assignors that our consumer offers; none where it leaves assigning to the broker (`group.protocol=consumer`).
     pub assignors: Vec<String>,
     /// Where our consumer begins without a committed offset: `auto.offset.reset`.
     pub begins_at: String,
@@ -171,7 +171,7 @@ pub fn source(settings: &SourceSettings, reach: Duration) -> Result<SourceFacts,
         topics,
         group,
         progress,
-        assignors: offered.split(',').map(|name| name.trim().to_owned()).collect(),
+        assignors: offered.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
         begins_at: config.get("auto.offset.reset").unwrap_or("latest").to_owned(),
     })
 }
