@@ -415,6 +415,7 @@ fn files_are_looked_at_as_a_run_would_and_nothing_is_left_behind() {
     let said = tamis("check", &file, &["--offline"]);
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
     said.says("ok", &["sink.files.dir", "will be made"]);
+    said.says("deliver", &["a kill repeats and loses nothing"]);
     said.says("ok", &["1 files, 1 of them still to be read"]);
     assert!(!dir.join("out").exists());
     assert_eq!(tamis("run", &file, &[]).code, Some(0));
