@@ -11,6 +11,7 @@ use crate::pipeline;
 use crate::sink::{Bookmark, FilesSink, Imprint, KafkaSink, Report, Sink};
 use crate::source::{Files, Input, Plan, Source};
 use crate::telemetry::{Board, Progress};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -23,18 +24,26 @@ pub(super) struct Books {
 impl Books {
     /// Finds the inputs, locks the checkpoint, and sees what is left to do. Blocking.
     pub(super) fn open(settings: &Settings) -> Result<Self, Failure> {
-        let (source, sink) = (&settings.source.files, &settings.sink.files);
-        let own = sink.as_ref().map(|sink| FilesSink::files(sink, &settings.routes)).unwrap_or_default();
-        let inputs = source.as_ref().map(|source| files::expand(&source.paths, &own)).transpose()?;
-        let dir = match (sink, source) {
-            (Some(sink), _) => Some(sink.dir.clone()),
-            (None, Some(source)) => Some(source.state_of(&settings.name)),
-            (None, None) => None,
-        };
-        let checkpoint = dir.map(|dir| Checkpoint::open(&dir)).transpose()?;
+        let inputs = inputs(settings).transpose()?;
+        let checkpoint = positions(settings).map(|dir| Checkpoint::open(&dir)).transpose()?;
         let plan =
             inputs.zip(checkpoint.as_ref()).map(|(inputs, checkpoint)| Plan::new(inputs, checkpoint)).transpose()?;
         Ok(Self { plan, checkpoint })
+    }
+}
+
+/// The inputs that `[source.files]` means; `None` without that table.
+pub(super) fn inputs(settings: &Settings) -> Option<Result<Vec<files::Input>, files::Error>> {
+    let own = settings.sink.files.as_ref().map(|sink| FilesSink::files(sink, &settings.routes)).unwrap_or_default();
+    settings.source.files.as_ref().map(|source| files::expand(&source.paths, &own))
+}
+
+/// The directory of the checkpoint, where there is one.
+pub(super) fn positions(settings: &Settings) -> Option<PathBuf> {
+    match (&settings.sink.files, &settings.source.files) {
+        (Some(sink), _) => Some(sink.dir.clone()),
+        (None, Some(source)) => Some(source.state_of(&settings.name)),
+        (None, None) => None,
     }
 }
 

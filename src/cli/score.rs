@@ -67,6 +67,8 @@ struct Tally {
     rules: BTreeMap<String, u64>,
     /// By signal: what its perplexity is called, and nats and tokens over all documents.
     sums: BTreeMap<String, Pool>,
+    /// Documents of which some score was left out, because it could not change the verdict any more.
+    partly: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ struct Pool {
     tokens_name: String,
     nats: f64,
     tokens: f64,
+    documents: u64,
 }
 
 impl Tally {
@@ -87,7 +90,7 @@ impl Tally {
                 SignalSettings::Pll(_) | SignalSettings::Text(_) => return None,
             };
             let (title, tokens_name) = (format!("{table}: {what}"), format!("{table}.tokens"));
-            Some((format!("{table}.{mean}"), Pool { title, tokens_name, nats: 0.0, tokens: 0.0 }))
+            Some((format!("{table}.{mean}"), Pool { title, tokens_name, nats: 0.0, tokens: 0.0, documents: 0 }))
         };
         Self { sums: settings.signals.iter().filter_map(pool).collect(), ..Self::default() }
     }
@@ -98,6 +101,7 @@ impl Tally {
                 for reason in &verdict.reasons {
                     *self.rules.entry(format!("{} ({})", reason.rule, reason.decision.as_str())).or_default() += 1;
                 }
+                self.partly += u64::from(!verdict.skipped.is_empty());
                 self.pool(signals);
                 verdict.decision.as_str()
             }
@@ -114,6 +118,7 @@ impl Tally {
             if let (Some(mean), Some(tokens)) = (number(name), number(&pool.tokens_name)) {
                 pool.nats += mean * tokens;
                 pool.tokens += tokens;
+                pool.documents += 1;
             }
         }
     }
@@ -129,7 +134,20 @@ impl std::fmt::Display for Tally {
             writeln!(f, "rule {rule:<35} {count:>10}")?;
         }
         for pool in self.sums.values().filter(|pool| pool.tokens > 0.0) {
-            writeln!(f, "{:<40} {:>10.4}", pool.title, (pool.nats / pool.tokens).exp())?;
+            write!(f, "{:<40} {:>10.4}", pool.title, (pool.nats / pool.tokens).exp())?;
+            // The documents that were scored to the end are no fair sample: those that failed early are missing.
+            match self.partly {
+                0 => writeln!(f)?,
+                _ => writeln!(f, "   of {} documents", pool.documents)?,
+            }
+        }
+        if self.partly > 0 && !self.sums.is_empty() {
+            writeln!(
+                f,
+                "{} documents were decided before every score was made (judge.evaluate), so perplexities are not those of the corpus; \
+                 for these: --set judge.evaluate=all",
+                self.partly
+            )?;
         }
         Ok(())
     }
@@ -164,6 +182,21 @@ mod tests {
         let line = |start: &str| told.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
         assert!(line("exact: corpus pseudo-perplexity").ends_with("4.4817"), "{told}");
         assert!(line("bound: corpus perplexity, bound").ends_with("4.4817"), "{told}");
+        assert!(!told.contains("judge.evaluate"), "{told}");
         assert!(!told.contains("quick") && !told.contains("text"), "{told}");
+    }
+
+    #[test]
+    fn perplexities_of_a_part_of_the_corpus_say_so() {
+        let signals = [("pll".to_owned(), SignalSettings::Pll(Pll::default()))].into();
+        let mut tally = Tally::of(&Settings { signals, ..Settings::default() });
+        let mut signals = Signals::new();
+        signals.number("pll.nll_token", 1.0);
+        signals.count("pll.tokens", 3);
+        tally.pool(&signals);
+        tally.partly = 2;
+        let told = tally.to_string();
+        assert!(told.contains("2.7183   of 1 documents\n2 documents were decided before"), "{told}");
+        assert!(told.contains("--set judge.evaluate=all"), "{told}");
     }
 }

@@ -3,7 +3,7 @@
 //! Records and notices travel on two bounded channels, so that a notice (partitions are being taken away) never waits
 //! behind a backlog of records. Permits are taken before a record enters the channel and travel with it.
 
-use super::{Lane, Parcel, Permits, Record};
+use super::{Lane, Parcel, Permits, Record, Tail};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -92,6 +92,8 @@ pub enum Notice {
         /// Answered once, when nothing of the lanes is open any more.
         answer: SyncSender<()>,
     },
+    /// Lanes were read up to their ends, and what stands there are no records.
+    Tails(Vec<Tail>),
     /// The source can't go on; the process must stop. One sentence that says what, where, and what to do next.
     Failed(String),
     /// Something of the input can't be read, and everything else of it was. What was read is delivered, then the process stops. One

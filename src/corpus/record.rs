@@ -46,6 +46,15 @@ pub struct Position {
     pub next: i64,
 }
 
+/// How far a lane was read where what was read last are no records: a position that may be committed once every record before it is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The position. No record lies between `after` and it.
+    pub position: Position,
+    /// The last record of the lane in this epoch, if there was any.
+    pub after: Option<i64>,
+}
+
 /// One record header. Names may repeat; order is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

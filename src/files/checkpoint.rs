@@ -77,15 +77,20 @@ impl Checkpoint {
             Err(TryLockError::WouldBlock) => return Err(Error::Taken { path: lock_path }),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        let path = dir.join(NAME);
-        let whole = match fs::read(&path) {
-            Ok(bytes) => replay(&path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Entry::default(),
-            Err(error) => return Err(Error::Directory { path, error }),
-        };
+        let (path, whole) = (dir.join(NAME), whole(dir)?);
         let (journal, bytes) = rewrite(dir, &whole).map_err(|error| Error::Directory { path, error })?;
         let trail = Trail::default();
         Ok(Self { dir: dir.to_owned(), journal, bytes, compact_above: threshold(bytes), whole, trail, _lock: lock })
+    }
+
+    /// What the checkpoint in `dir` says, without opening it: how far inputs were delivered, by lane, and the committed lengths of outputs, by
+    /// name.
+    ///
+    /// # Errors
+    /// The journal can't be read, or is damaged.
+    pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Mark>, BTreeMap<String, u64>), Error> {
+        let Entry { inputs, outputs, .. } = whole(dir)?;
+        Ok((inputs, outputs))
     }
 
     /// The files that a checkpoint in `dir` consists of.
@@ -174,6 +179,16 @@ fn line(entry: &Entry) -> Vec<u8> {
 
 fn sum(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+/// What the journal in `dir` says.
+fn whole(dir: &Path) -> Result<Entry, Error> {
+    let path = dir.join(NAME);
+    match fs::read(&path) {
+        Ok(bytes) => replay(&path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::default()),
+        Err(error) => Err(Error::Directory { path, error }),
+    }
 }
 
 /// What all lines say together.

@@ -14,6 +14,7 @@ mod lines;
 mod output;
 mod pattern;
 mod stream;
+mod survey;
 mod trail;
 
 pub use checkpoint::{Checkpoint, Mark};
@@ -22,4 +23,5 @@ pub use lines::{Digest, Line, LineReader};
 pub use output::{Compression, OutputSettings, Outputs};
 pub use pattern::{Input, expand, lane_name};
 pub use stream::{Opened, open, why};
+pub use survey::Survey;
 pub use trail::Trail;

@@ -106,10 +106,7 @@ impl Outputs {
             cut(&dir.join(name), *committed)?;
         }
         for name in names.iter().filter(|name| !lengths.contains_key(*name)).collect::<Vec<_>>() {
-            let path = dir.join(name);
-            if length(&path)? > 0 {
-                return Err(Error::OutputForeign { path });
-            }
+            foreign(&dir.join(name))?;
             lengths.insert(name.clone(), 0);
         }
         // From now on these names are ours: what a kill leaves in them is cut off, not taken for somebody else's.
@@ -156,13 +153,28 @@ fn length(path: &Path) -> Result<u64, Error> {
     }
 }
 
+/// Every reason why outputs called `names` can't be gone on with in `dir`, where these `lengths` were committed.
+pub(super) fn problems(dir: &Path, names: &[String], lengths: &BTreeMap<String, u64>) -> Vec<Error> {
+    let ours = lengths.iter().map(|(name, committed)| kept(&dir.join(name), *committed).map(drop));
+    let new = names.iter().filter(|name| !lengths.contains_key(*name)).map(|name| foreign(&dir.join(name)));
+    ours.chain(new).filter_map(Result::err).collect()
+}
+
+/// Refuses a file that is not ours.
+fn foreign(path: &Path) -> Result<(), Error> {
+    if length(path)? > 0 { Err(Error::OutputForeign { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// The length of an output, which must hold what was committed.
+fn kept(path: &Path, committed: u64) -> Result<u64, Error> {
+    let found = length(path)?;
+    if found < committed { Err(Error::OutputLost { path: path.to_owned(), committed, found }) } else { Ok(found) }
+}
+
 /// Cuts off what was not committed. An output without anything committed is removed: an empty file is no valid gzip file.
 fn cut(path: &Path, committed: u64) -> Result<(), Error> {
-    let found = length(path)?;
+    let found = kept(path, committed)?;
     let unusable = |error| Error::Directory { path: path.to_owned(), error };
-    if found < committed {
-        return Err(Error::OutputLost { path: path.to_owned(), committed, found });
-    }
     if found > committed {
         tracing::info!(path = %path.display(), bytes = found - committed, "cutting off what was written and not committed");
         if committed == 0 {

@@ -8,7 +8,8 @@
 
 use super::context::Context;
 use super::record;
-use crate::corpus::{Notice, Outlet, Parcel, Receipt, Record};
+use super::tail::Tails;
+use crate::corpus::{Lane, Notice, Outlet, Parcel, Position, Receipt, Record};
 use crate::telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -29,6 +30,8 @@ const GAP_A_RECORD: Duration = Duration::from_millis(100);
 const GAP_A_MIB: Duration = Duration::from_millis(200);
 const GAP_LONGEST: Duration = Duration::from_secs(7);
 const NAP: Duration = Duration::from_millis(2);
+/// How often positions past the last record are told.
+const TAILS: Duration = Duration::from_secs(2);
 const CLOSE_BUDGET: Duration = Duration::from_secs(15);
 
 /// What the owner of the driver asks of it.
@@ -50,6 +53,8 @@ pub(crate) struct Driver {
     polled: Instant,
     paused: bool,
     complained: HashMap<String, Instant>,
+    tails: Tails,
+    tails_told: Instant,
 }
 
 impl Driver {
@@ -64,6 +69,8 @@ impl Driver {
             polled: Instant::now(),
             paused: false,
             complained: HashMap::new(),
+            tails: Tails::default(),
+            tails_told: Instant::now(),
         }
     }
 
@@ -86,6 +93,7 @@ impl Driver {
             self.resume_if_free();
             self.poll();
             self.polled = Instant::now();
+            self.tell_tails();
         }
         self.outlet = None;
         self.leave();
@@ -108,6 +116,7 @@ impl Driver {
                 let record = record::copy(&message, topic);
                 // No epoch means that the lane went away while the record was on its way to us.
                 if let (Some(epoch), Some(_)) = (consumer.context().epoch(&record.origin.lane), &self.outlet) {
+                    self.tails.polled(&record.origin, epoch);
                     if self.paused && !self.held.is_empty() {
                         // Fetching is paused, yet a record came: it was on its way. Seek back to it, so that it comes again.
                         self.hand_back(&record);
@@ -135,9 +144,13 @@ impl Driver {
                     self.held.push_front((record, epoch));
                     return false;
                 };
-                let receipt = Receipt { origin: record.origin.clone(), epoch, permits };
+                let origin = record.origin.clone();
+                let receipt = Receipt { origin: origin.clone(), epoch, permits };
                 match outlet.records.try_send(Parcel { body: record, receipt }) {
-                    Ok(()) => metrics::record_read(weight),
+                    Ok(()) => {
+                        self.tails.passed(&origin, epoch);
+                        metrics::record_read(weight);
+                    }
                     Err(TrySendError::Full(parcel)) => {
                         self.held.push_front((parcel.body, epoch));
                         return false;
@@ -148,6 +161,24 @@ impl Driver {
             self.held_bytes = self.held_bytes.saturating_sub(weight);
         }
         true
+    }
+
+    /// Tells now and then how far lanes were read past their last records, so that these positions are committed, too.
+    fn tell_tails(&mut self) {
+        let Some(outlet) = self.outlet.as_ref().filter(|_| self.tails_told.elapsed() >= TAILS) else { return };
+        self.tails_told = Instant::now();
+        // Between this and the last poll nothing was read: only this thread polls.
+        let Ok(positions) = self.consumer.position() else { return };
+        let ours = positions.elements().into_iter().filter_map(|element| {
+            let rdkafka::Offset::Offset(next) = element.offset() else { return None };
+            let lane = Lane { topic: Arc::from(element.topic()), partition: element.partition() };
+            Some(Position { epoch: self.consumer.context().epoch(&lane)?, lane, next })
+        });
+        let tails = self.tails.untold(&ours.collect::<Vec<_>>());
+        // A full channel holds what matters more; the next time will do.
+        if !tails.is_empty() && outlet.notices.try_send(Notice::Tails(tails.clone())).is_ok() {
+            self.tails.told(&tails);
+        }
     }
 
     fn hand_back(&mut self, record: &Record) {

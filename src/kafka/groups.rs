@@ -140,7 +140,7 @@ fn instance_id(id: &str) -> Option<String> {
 }
 
 /// A pattern's meaning, or what is wrong with it.
-fn compile(pattern: &str) -> Result<Regex, String> {
+pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     let whole = anchored(pattern);
     let mut bytes = pattern.bytes();
     while let Some(byte) = bytes.next() {

@@ -20,6 +20,7 @@ mod producer;
 mod record;
 mod settings;
 pub mod survey;
+mod tail;
 
 pub use committer::Committer;
 pub use consumer::Consumer;

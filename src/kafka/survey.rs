@@ -7,11 +7,13 @@
 //! Must not know: documents, routes, what is too small or too much.
 
 mod native;
+mod patterns;
 
 use self::native::Silence;
 use super::consumer;
 use super::context::log;
 use super::error::{Error, property};
+use super::groups::{is_consumer_protocol, is_pattern};
 use super::opening::{client_config, init_transactions};
 use super::producer::Guarantee;
 use super::settings::{SinkSettings, SourceSettings};
@@ -124,14 +126,18 @@ pub struct Progress {
 pub struct SourceFacts {
     /// Live brokers.
     pub brokers: usize,
-    /// The topics asked for, in their order.
+    /// The topics asked for, in their order, then those that patterns match.
     pub topics: Vec<Topic>,
+    /// Each pattern, and how many topics it matches now, or why that is not known.
+    pub patterns: Vec<(String, Result<usize, String>)>,
     /// The group, or why nothing is known about it.
     pub group: Result<Group, String>,
     /// Where the group stands, or why that is not known.
     pub progress: Result<Progress, String>,
     /// The assignors that our consumer offers; none where it leaves assigning to the broker (`group.protocol=consumer`).
     pub assignors: Vec<String>,
+    /// The protocol by which our consumer would be a member.
+    pub protocol: GroupProtocol,
     /// Where our consumer begins without a committed offset: `auto.offset.reset`.
     pub begins_at: String,
 }
@@ -158,20 +164,30 @@ pub fn source(settings: &SourceSettings, reach: Duration) -> Result<SourceFacts,
     let ear = Ear::default();
     let consumer: BaseConsumer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("source.kafka", &error))?;
-    let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+    let (patterns, names): (Vec<&str>, Vec<&str>) =
+        settings.topics.iter().map(String::as_str).partition(|topic| is_pattern(topic));
     let reached = reached(consumer.client(), names.first(), &ear, reach, &settings.brokers, || {
         drop(consumer.poll(Duration::ZERO))
     })?;
-    let topics = topics(consumer.client(), reached, &names);
+    let (patterns, matched) = patterns::matches(consumer.client(), &patterns, QUESTION);
+    let more = matched.iter().map(String::as_str).filter(|name| !names.contains(name)).collect::<Vec<_>>();
+    let names = [names, more].concat();
+    let topics = if names.is_empty() { Vec::new() } else { topics(consumer.client(), reached, &names) };
     let group = patiently(|| native::group(consumer.client(), &settings.group, QUESTION));
     let progress = patiently(|| progress(&consumer, &topics));
     let offered = config.get("partition.assignment.strategy").unwrap_or_default();
     Ok(SourceFacts {
         brokers: reached.brokers,
         topics,
+        patterns,
         group,
         progress,
         assignors: offered.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        protocol: if is_consumer_protocol(&settings.properties) {
+            GroupProtocol::Consumer
+        } else {
+            GroupProtocol::Classic
+        },
         begins_at: config.get("auto.offset.reset").unwrap_or("latest").to_owned(),
     })
 }

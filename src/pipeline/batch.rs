@@ -1,7 +1,7 @@
 //! Owns the batch: verdicts on their way through one delivery step, over all its attempts.
 
 use super::ledger::Ledger;
-use crate::corpus::{Fault, Judged, Lane, Origin, Parcel, Position};
+use crate::corpus::{Fault, Judged, Lane, Origin, Parcel, Position, Tail};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) parcels: Vec<Parcel<Judged>>,
+    /// Ends of other lanes, before which nothing is open.
+    pub(super) tails: Vec<Tail>,
     born: Instant,
     pause: Duration,
     pub(super) not_before: Instant,
@@ -22,9 +24,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(parcels: Vec<Parcel<Judged>>) -> Self {
+    pub(super) fn new(parcels: Vec<Parcel<Judged>>, tails: Vec<Tail>) -> Self {
         let now = Instant::now();
-        Self { parcels, born: now, pause: FIRST_PAUSE, not_before: now, attempt: 1 }
+        Self { parcels, tails, born: now, pause: FIRST_PAUSE, not_before: now, attempt: 1 }
     }
 
     /// Per lane the offset to read next once this batch is delivered.
@@ -39,13 +41,14 @@ impl Batch {
             });
             position.next = position.next.max(offset + 1);
         }
-        positions.into_values().collect()
+        positions.into_values().chain(self.tails.iter().map(|tail| tail.position.clone())).collect()
     }
 
     /// Drops what is no longer ours. True if anything is left.
     pub(super) fn keep_current(&mut self, ledger: &Ledger) -> bool {
         self.parcels.retain(|parcel| ledger.is_current(&parcel.receipt));
-        !self.parcels.is_empty()
+        self.tails.retain(|tail| ledger.is_ours(&tail.position));
+        !self.parcels.is_empty() || !self.tails.is_empty()
     }
 
     /// Puts the next attempt off. False when patience is at its end.
@@ -98,14 +101,14 @@ mod tests {
 
     #[test]
     fn positions_are_one_past_the_last_of_each_lane() {
-        let batch = Batch::new(vec![parcel(1, 4), parcel(0, 8), parcel(1, 6)]);
+        let batch = Batch::new(vec![parcel(1, 4), parcel(0, 8), parcel(1, 6)], Vec::new());
         let positions: Vec<(i32, i64)> = batch.positions().into_iter().map(|p| (p.lane.partition, p.next)).collect();
         assert_eq!(positions, [(0, 9), (1, 7)]);
     }
 
     #[test]
     fn a_refused_record_is_buried_once_and_then_has_nowhere_to_go() {
-        let mut batch = Batch::new(vec![parcel(0, 1), parcel(0, 2)]);
+        let mut batch = Batch::new(vec![parcel(0, 1), parcel(0, 2)], Vec::new());
         let fault = Fault::new(Stage::Deliver, Class::OutputTooLarge, "too large");
         batch.bury(vec![(1, fault.clone())]).unwrap();
         assert!(matches!(batch.parcels[0].body, Judged::Tombstone { .. }));

@@ -109,6 +109,7 @@ pub struct Flow {
     waiting: Option<Batch>,
     revocations: Vec<Revocation>,
     last_commit: Instant,
+    last_tails: Instant,
     last_told: Option<Instant>,
     summary: Summary,
     ended: bool,
@@ -138,6 +139,7 @@ impl Flow {
             waiting: None,
             revocations: Vec::new(),
             last_commit: Instant::now(),
+            last_tails: Instant::now(),
             last_told: None,
             summary: Summary::default(),
             ended: false,
@@ -255,6 +257,10 @@ impl Flow {
                 self.broken = Some(reason);
                 Ok(())
             }
+            Notice::Tails(tails) => {
+                tails.into_iter().for_each(|tail| self.ledger.note_tail(tail));
+                Ok(())
+            }
             Notice::Revoking { lanes, lost, deadline, answer } => {
                 if lost {
                     self.ledger.close(&lanes);
@@ -288,9 +294,11 @@ impl Flow {
         if !self.commits.is_empty() {
             return;
         }
-        if self.waiting.is_none() && self.is_due(now) {
+        if self.waiting.is_none() && (self.is_due(now) || self.tails_due(now)) {
             let parcels = self.ledger.take_ready(self.settings.max_batch_documents, self.settings.max_batch_bytes);
-            self.waiting = (!parcels.is_empty()).then(|| Batch::new(parcels));
+            self.last_tails = now;
+            let tails = self.ledger.take_tails();
+            self.waiting = (!parcels.is_empty() || !tails.is_empty()).then(|| Batch::new(parcels, tails));
         }
         if let Some(batch) = self.waiting.take_if(|batch| now >= batch.not_before) {
             self.start(batch);
@@ -304,6 +312,13 @@ impl Flow {
                 || !self.revocations.is_empty()
                 || self.ended
                 || self.drain_until.is_some())
+    }
+
+    /// Whether to look for lanes that are read and delivered up to their ends, where nothing else calls for a delivery step.
+    fn tails_due(&self, now: Instant) -> bool {
+        self.ledger.has_tails()
+            && self.drain_until.is_none()
+            && now >= self.last_tails + Duration::from_millis(self.settings.commit_interval_ms)
     }
 
     fn start(&mut self, batch: Batch) {
@@ -322,9 +337,13 @@ impl Flow {
         let (mut batch, result, took) = done.map_err(|error| Stopped::Panic(error.to_string()))?;
         match result {
             Ok(()) => {
-                metrics::committed(batch.parcels.len(), took.as_secs_f64());
-                self.board.committed();
-                self.last_commit = Instant::now();
+                batch.tails.iter().for_each(|tail| self.ledger.settle_tail(tail));
+                // Tails alone are no progress: they must not hide that documents are stuck.
+                if !batch.parcels.is_empty() {
+                    metrics::committed(batch.parcels.len(), took.as_secs_f64());
+                    self.board.committed();
+                    self.last_commit = Instant::now();
+                }
                 for parcel in batch.parcels {
                     self.settle(parcel).await;
                 }
@@ -336,6 +355,15 @@ impl Flow {
                 }
                 batch.bury(refused).map_err(Stopped::Unavailable)?;
                 self.waiting = Some(batch);
+            }
+            // Nobody waits for tails: an outage is no reason to end for them. The next one of the lane says as much.
+            Err(Failure::Retry(reason)) if batch.parcels.is_empty() => {
+                tracing::debug!(
+                    reason,
+                    lanes = batch.tails.len(),
+                    "positions past the last records were not committed"
+                );
+                batch.tails.into_iter().for_each(|tail| self.ledger.put_back_tail(tail));
             }
             Err(Failure::Retry(reason)) => {
                 let again = batch.put_off();

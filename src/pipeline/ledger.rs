@@ -3,7 +3,7 @@
 //! Invariants: a verdict is released only when everything read before it on its lane was released; a receipt of an epoch that has
 //! ended settles nothing; closing a lane forgets everything of it at once. Pure: no clock, no I/O.
 
-use crate::corpus::{Judged, Lane, Parcel, Receipt};
+use crate::corpus::{Judged, Lane, Parcel, Position, Receipt, Tail};
 use crate::telemetry::OpenLane;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -46,6 +46,8 @@ struct Page {
     last: Option<i64>,
     /// Released but not yet settled.
     released: usize,
+    /// A tail is on its way through a delivery step.
+    tail_taken: bool,
 }
 
 /// The books of all lanes.
@@ -54,6 +56,8 @@ pub(crate) struct Ledger {
     pages: HashMap<Lane, Page>,
     ready: VecDeque<Parcel<Judged>>,
     open: usize,
+    /// Tails that wait until nothing is open before them.
+    tails: HashMap<Lane, Tail>,
 }
 
 impl Ledger {
@@ -124,6 +128,55 @@ impl Ledger {
         page.taken.pop_front()
     }
 
+    /// Enters how far a lane was read past its last record.
+    pub(crate) fn note_tail(&mut self, tail: Tail) {
+        self.page(&tail.position.lane, tail.position.epoch);
+        self.tails.insert(tail.position.lane.clone(), tail);
+    }
+
+    /// Whether any tail waits.
+    pub(crate) fn has_tails(&self) -> bool {
+        !self.tails.is_empty()
+    }
+
+    /// Takes the tails before which every record was entered here and nothing is open. What can't come to that any more is forgotten.
+    pub(crate) fn take_tails(&mut self) -> Vec<Tail> {
+        let (mut taken, pages) = (Vec::new(), &mut self.pages);
+        self.tails.retain(|lane, tail| {
+            let Tail { position, after } = tail;
+            let Some(page) = pages.get_mut(lane) else { return false };
+            if page.closed || page.draining || page.epoch != position.epoch || page.last > *after {
+                return false;
+            }
+            let is_delivered = page.entries.is_empty() && page.released == 0;
+            if page.last != *after || !is_delivered || page.tail_taken {
+                return true;
+            }
+            page.tail_taken = true;
+            taken.push(tail.clone());
+            false
+        });
+        taken
+    }
+
+    /// Whether a position of a tail is still ours.
+    pub(crate) fn is_ours(&self, position: &Position) -> bool {
+        self.pages.get(&position.lane).is_some_and(|page| !page.closed && page.epoch == position.epoch)
+    }
+
+    /// A taken tail was committed.
+    pub(crate) fn settle_tail(&mut self, Tail { position, .. }: &Tail) {
+        if let Some(page) = self.pages.get_mut(&position.lane).filter(|page| page.epoch == position.epoch) {
+            page.tail_taken = false;
+        }
+    }
+
+    /// A taken tail was not committed: it waits again, unless there is one that says more.
+    pub(crate) fn put_back_tail(&mut self, tail: Tail) {
+        self.settle_tail(&tail);
+        self.tails.entry(tail.position.lane.clone()).or_insert(tail);
+    }
+
     /// The lanes on which something is open, each with its oldest record.
     pub(crate) fn open_lanes(&self) -> Vec<OpenLane> {
         let open = |(lane, page): (&Lane, &Page)| {
@@ -146,7 +199,7 @@ impl Ledger {
     /// Whether nothing is open on these lanes in these epochs.
     pub(crate) fn is_drained(&self, lanes: &[(Lane, u64)]) -> bool {
         let pages = lanes.iter().filter_map(|(lane, epoch)| self.pages.get(lane).filter(|page| page.epoch == *epoch));
-        pages.into_iter().all(|page| page.closed || (page.entries.is_empty() && page.released == 0))
+        pages.into_iter().all(|page| page.closed || (page.entries.is_empty() && page.released == 0 && !page.tail_taken))
     }
 
     /// Ends these epochs of these lanes: what is open stays unread, and nothing of them opens any more.
@@ -255,6 +308,44 @@ mod tests {
         assert!(!ledger.is_current(&taken[0].receipt));
         ledger.settle(&taken[0].receipt);
         assert_eq!(ledger.open_count(), 0);
+    }
+
+    #[test]
+    fn a_tail_is_taken_when_everything_before_it_is_settled_and_holds_its_lane_until_then() {
+        let tail = |epoch, after, next| Tail { position: Position { lane: lane(0), epoch, next }, after };
+        let mut ledger = Ledger::default();
+        ledger.note_tail(tail(1, Some(5), 8));
+        assert!(ledger.take_tails().is_empty(), "5 is still in the channel");
+        assert!(open(&mut ledger, &receipt(0, 5, 1)));
+        assert!(ledger.take_tails().is_empty(), "5 is open");
+        ledger.finish(verdict(0, 5, 1));
+        let verdicts = ledger.take_ready(1, usize::MAX);
+        assert!(ledger.take_tails().is_empty(), "5 is released, not settled");
+        ledger.settle(&verdicts[0].receipt);
+        let taken = ledger.take_tails();
+        assert_eq!(taken.iter().map(|tail| tail.position.next).collect::<Vec<_>>(), [8]);
+        assert!(!ledger.has_tails() && !ledger.is_drained(&[(lane(0), 1)]), "a revocation waits for it");
+        ledger.put_back_tail(taken[0].clone());
+        assert_eq!(ledger.take_tails(), taken);
+        ledger.settle_tail(&taken[0]);
+        assert!(ledger.is_drained(&[(lane(0), 1)]));
+    }
+
+    #[test]
+    fn a_tail_that_a_record_or_another_assignment_overtook_is_forgotten() {
+        let tail = |epoch, after, next| Tail { position: Position { lane: lane(0), epoch, next }, after };
+        let mut ledger = Ledger::default();
+        ledger.note_tail(tail(1, None, 3));
+        assert!(open(&mut ledger, &receipt(0, 4, 1)));
+        assert!(ledger.take_tails().is_empty() && !ledger.has_tails());
+        ledger.note_tail(tail(1, Some(4), 6));
+        ledger.close(&[(lane(0), 1)]);
+        assert!(ledger.take_tails().is_empty() && !ledger.has_tails());
+        ledger.note_tail(tail(2, None, 6));
+        let taken = ledger.take_tails();
+        assert!(ledger.is_ours(&taken[0].position));
+        ledger.close(&[(lane(0), 2)]);
+        assert!(!ledger.is_ours(&taken[0].position));
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl FilesSink {
         outputs.into_iter().chain(Checkpoint::files(&settings.dir)).collect()
     }
 
+    /// The names of those files in their directory, without the checkpoint's.
+    #[must_use]
+    pub fn names(settings: &OutputSettings, routes: &RouteSettings) -> Vec<String> {
+        Names::new(settings, routes).all().into_iter().cloned().collect()
+    }
+
     /// Opens the outputs beside their checkpoint and cuts off what was not committed. `format` is how records hold their documents.
     ///
     /// # Errors
@@ -89,8 +95,7 @@ impl FilesSink {
         bookmark: Bookmark,
     ) -> Result<Self, Error> {
         let names = Names::new(settings, routes);
-        let all: Vec<String> = names.all().into_iter().cloned().collect();
-        let outputs = Outputs::open(settings, &all, &mut checkpoint)?;
+        let outputs = Outputs::open(settings, &Self::names(settings, routes), &mut checkpoint)?;
         let desk = Mutex::new(Desk { checkpoint, outputs, written: Written::default() });
         Ok(Self { names, format, imprint, desk, bookmark })
     }

@@ -11,7 +11,7 @@ use crate::corpus::{Lane, Outlet};
 use crate::files::{self, Checkpoint, Digest, Input, Line, LineReader, Mark, Trail};
 use crate::telemetry::Progress;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,20 +69,9 @@ impl Plan {
     /// # Errors
     /// [`files::Error::Changed`], or what keeps a changed file from being read.
     pub fn new(inputs: Vec<Input>, checkpoint: &Checkpoint) -> Result<Self, Error> {
-        let marks = checkpoint.marks();
         let (total, mut tasks) = (inputs.len(), VecDeque::new());
-        for input in inputs {
-            let mark = marks.get(&input.lane);
-            if let Some(mark) = mark {
-                let is_same = (input.size, input.modified_ns) == (mark.size, mark.modified_ns);
-                if is_same && mark.done {
-                    continue;
-                }
-                if !is_same {
-                    verify(&input.path, mark, checkpoint)?;
-                }
-            }
-            tasks.push_back(Task { mark: mark.cloned(), input });
+        for task in left(inputs, &checkpoint.marks(), &checkpoint.path()) {
+            tasks.push_back(task?);
         }
         let begun = tasks.iter().filter(|task| task.mark.is_some()).count();
         let finished = total - tasks.len();
@@ -96,13 +85,48 @@ impl Plan {
     }
 }
 
+/// What `marks` leave to be read of `inputs`: how many files, and how many bytes of disk these hold; and every input that `run` would refuse.
+/// Reads what changed since, up to where it was delivered. Blocking.
+#[must_use]
+pub fn unread(inputs: Vec<Input>, marks: &BTreeMap<String, Mark>, checkpoint: &Path) -> (usize, u64, Vec<Error>) {
+    let (mut count, mut bytes, mut errors) = (0, 0, Vec::new());
+    for task in left(inputs, marks, checkpoint) {
+        match task {
+            Ok(task) => (count, bytes) = (count + 1, bytes + task.input.size),
+            Err(error) => errors.push(error),
+        }
+    }
+    (count, bytes, errors)
+}
+
+/// The inputs that are not delivered whole; each that changed is looked at.
+fn left<'a>(
+    inputs: Vec<Input>,
+    marks: &'a BTreeMap<String, Mark>,
+    checkpoint: &'a Path,
+) -> impl Iterator<Item = Result<Task, Error>> + 'a {
+    inputs.into_iter().filter_map(move |input| {
+        let mark = marks.get(&input.lane);
+        if let Some(mark) = mark {
+            let is_same = (input.size, input.modified_ns) == (mark.size, mark.modified_ns);
+            if is_same && mark.done {
+                return None;
+            }
+            if !is_same && let Err(error) = verify(&input.path, mark, checkpoint) {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(Task { mark: mark.cloned(), input }))
+    })
+}
+
 /// Whether a file that changed still begins with what was delivered of it.
-fn verify(path: &Path, mark: &Mark, checkpoint: &Checkpoint) -> Result<(), Error> {
+fn verify(path: &Path, mark: &Mark, checkpoint: &Path) -> Result<(), Error> {
     let reader = files::open(path, &Progress::default())?.reader;
     let unreadable = |error: io::Error| files::Error::Kind { path: path.to_owned(), why: files::why(&error) };
     // Digests look at whole lines, so nothing of them needs to be kept.
     let begins_so = LineReader::new(reader, 0).catch_up(mark, &AtomicBool::new(false)).map_err(unreadable)?;
-    if begins_so { Ok(()) } else { Err(changed(path, mark, &checkpoint.path()).into()) }
+    if begins_so { Ok(()) } else { Err(changed(path, mark, checkpoint).into()) }
 }
 
 fn changed(path: &Path, mark: &Mark, checkpoint: &Path) -> files::Error {

@@ -8,7 +8,7 @@ mod files;
 mod lines;
 mod passing;
 
-pub use files::{Files, FilesSettings, Plan};
+pub use files::{Files, FilesSettings, Plan, unread};
 pub use lines::{Input, Lines, StdinSettings};
 
 use crate::corpus::Outlet;

@@ -39,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prost", &["graph"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka_sys", &["kafka"]),
-    ("rustix", &["cache"]),
+    ("rustix", &["cache", "files"]),
     ("regex", &["kafka"]),
     ("sd_notify", ENTRY),
     ("sha2", &["engine"]),

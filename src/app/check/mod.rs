@@ -6,6 +6,7 @@
 //! Must not know: how findings are shown.
 
 mod broker;
+mod files;
 mod finding;
 mod machine;
 mod models;
@@ -46,6 +47,15 @@ pub async fn check(settings: &Settings, offline: bool) -> Report {
     let mut findings = of_settings(settings);
     findings.extend(models::models(settings).await);
     findings.extend(machine::machine(settings));
+    let own = settings.clone();
+    match tokio::task::spawn_blocking(move || files::files(&own)).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => {
+            let mut bug = Findings::about(Table::Source);
+            bug.unavailable("source.files", format!("the check ended early: {error}"), "report it: this is a bug");
+            findings.extend(bug.list);
+        }
+    }
     if offline {
         findings.extend(broker::skipped(settings));
     } else {

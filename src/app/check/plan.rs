@@ -132,6 +132,9 @@ fn routes(settings: &Settings) -> Vec<(&'static str, String)> {
 fn delivery(settings: &Settings) -> String {
     let delivery = &settings.delivery;
     let guarantee = match settings.guarantee() {
+        _ if settings.source.files.is_some() && settings.sink.files.is_some() => {
+            "outputs and positions together (a kill repeats and loses nothing)"
+        }
         Guarantee::ExactlyOnce => "exactly-once",
         Guarantee::AtLeastOnce => "at-least-once",
     };

@@ -9,11 +9,12 @@ pub(super) fn source(settings: &SourceSettings, facts: &SourceFacts) -> Vec<Find
     let mut findings = Findings::about(Table::Source);
     let brokers = if facts.brokers == 1 { "one broker".to_owned() } else { format!("{} brokers", facts.brokers) };
     findings.good("source.kafka.brokers", format!("{}: the cluster answers, with {brokers}", settings.brokers));
+    of_patterns(&facts.patterns, &mut findings);
     for topic in &facts.topics {
         of_topic(topic, &mut findings);
     }
     match &facts.group {
-        Ok(group) => of_group(settings, group, &facts.assignors, &mut findings),
+        Ok(group) => of_group(settings, group, facts, &mut findings),
         Err(why) => {
             findings.note("source.kafka.group", format!("{}: the broker tells nothing ({why})", settings.group))
         }
@@ -22,6 +23,22 @@ pub(super) fn source(settings: &SourceSettings, facts: &SourceFacts) -> Vec<Find
         of_progress(facts, &mut findings);
     }
     findings.list
+}
+
+fn of_patterns(patterns: &[(String, Result<usize, String>)], findings: &mut Findings) {
+    let key = "source.kafka.topics";
+    for (pattern, count) in patterns {
+        match count {
+            Ok(0) => {
+                let what = format!("{pattern:?} matches no topic that this user may see now");
+                findings.warning(key, what, "topics that appear later are found within a minute; else fix the key");
+            }
+            Ok(count) => findings.good(key, format!("{pattern:?} matches {count} topics now")),
+            Err(why) => {
+                findings.warning(key, format!("{pattern:?}: which topics match is not known ({why})"), "try again")
+            }
+        }
+    }
 }
 
 fn of_topic(topic: &Topic, findings: &mut Findings) {
@@ -64,7 +81,7 @@ pub(super) fn leaders(key: &str, topic: &Topic, findings: &mut Findings) {
     }
 }
 
-fn of_group(settings: &SourceSettings, group: &Group, assignors: &[String], findings: &mut Findings) {
+fn of_group(settings: &SourceSettings, group: &Group, facts: &SourceFacts, findings: &mut Findings) {
     let (key, name) = ("source.kafka.group", &settings.group);
     if group.is_hidden || group.may_read == Some(false) {
         let what = format!("group {name:?} may not be used: this user lacks Read on it");
@@ -76,23 +93,24 @@ fn of_group(settings: &SourceSettings, group: &Group, assignors: &[String], find
             findings.good(key, format!("{name}: has {members} now; a worker more shares the partitions with them"))
         }
     }
-    // Without assignors of its own a worker leaves it to the broker (group.protocol=consumer).
-    let by_broker = assignors.is_empty();
-    let migrates = "whether the broker lets both be members of one group is its group.consumer.migration.policy; if they part, end the others first";
-    match group.protocol {
+    let next = "whether the broker lets both be members of one group is its group.consumer.migration.policy; better end the others first";
+    let (broker, itself) =
+        ("let the broker assign partitions (group.protocol=consumer)", "assign partitions themselves");
+    let assignors = &facts.assignors;
+    match (group.protocol, facts.protocol) {
         _ if group.members == 0 => {}
-        GroupProtocol::Consumer if !by_broker => findings.warning(
-            key,
-            format!("{name}: its members let the broker assign partitions (group.protocol=consumer), this worker assigns itself"),
-            migrates,
-        ),
-        GroupProtocol::Classic if by_broker => findings.warning(
-            key,
-            format!("{name}: its members assign partitions themselves, this worker lets the broker do it (group.protocol=consumer)"),
-            migrates,
-        ),
-        GroupProtocol::Classic | GroupProtocol::Unknown
-            if !by_broker && !group.assignor.is_empty() && !assignors.contains(&group.assignor) =>
+        (GroupProtocol::Consumer, GroupProtocol::Classic | GroupProtocol::Unknown) => {
+            findings.warning(key, format!("{name}: its members {broker}, this worker does not"), next);
+        }
+        (GroupProtocol::Classic, GroupProtocol::Consumer) => {
+            findings.warning(
+                key,
+                format!("{name}: its members {itself}, this worker would let the broker do it"),
+                next,
+            );
+        }
+        (GroupProtocol::Classic | GroupProtocol::Unknown, GroupProtocol::Classic | GroupProtocol::Unknown)
+            if !group.assignor.is_empty() && !assignors.contains(&group.assignor) =>
         {
             let what = format!(
                 "{name}: its members agreed on the assignor {:?}, and this worker offers {:?}: the group would refuse it",
@@ -101,7 +119,7 @@ fn of_group(settings: &SourceSettings, group: &Group, assignors: &[String], find
             );
             findings.unavailable(key, what, "end them first, or take another group");
         }
-        GroupProtocol::Classic | GroupProtocol::Consumer | GroupProtocol::Unknown => {}
+        (GroupProtocol::Classic | GroupProtocol::Consumer | GroupProtocol::Unknown, _) => {}
     }
 }
 

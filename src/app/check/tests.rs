@@ -30,9 +30,11 @@ fn source_facts() -> SourceFacts {
     SourceFacts {
         brokers: 3,
         topics: vec![topic("raw", 4)],
+        patterns: Vec::new(),
         group: Ok(group),
         progress: Ok(Progress { committed: 4, partitions: 4, lag: 17 }),
         assignors: vec!["cooperative-sticky".into()],
+        protocol: GroupProtocol::Classic,
         begins_at: "earliest".into(),
     }
 }
@@ -240,4 +242,25 @@ async fn a_model_that_is_absent_is_told_once_and_one_that_nobody_uses_is_no_prob
     let warnings: Vec<&str> =
         found.iter().filter(|finding| finding.grade == Grade::Warning).map(|finding| finding.key.as_str()).collect();
     assert_eq!(warnings, ["models.spare.path"]);
+}
+
+#[test]
+fn a_pattern_says_how_many_topics_match_and_none_is_a_warning() {
+    let mut facts = source_facts();
+    facts.patterns = vec![("^raw.*".into(), Ok(1)), ("^row.*".into(), Ok(0))];
+    one(&of_source(&facts), Grade::Warning, &["^row.*", "matches no topic", "found within a minute"]);
+}
+
+#[test]
+fn members_of_the_other_group_protocol_are_a_warning_and_of_the_same_are_none() {
+    let mut facts = source_facts();
+    let group = |protocol, assignor: &str| {
+        Ok(Group { is_hidden: false, may_read: Some(true), members: 2, assignor: assignor.into(), protocol })
+    };
+    facts.group = group(GroupProtocol::Consumer, "uniform");
+    one(&of_source(&facts), Grade::Warning, &["group.consumer.migration.policy"]);
+    (facts.protocol, facts.assignors) = (GroupProtocol::Consumer, vec![String::new()]);
+    assert_eq!(of_source(&facts), []);
+    facts.group = group(GroupProtocol::Classic, "cooperative-sticky");
+    one(&of_source(&facts), Grade::Warning, &["this worker would let the broker"]);
 }
