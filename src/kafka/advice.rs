@@ -8,7 +8,7 @@ const GENERAL: &str = "check brokers and security properties, then start again";
 
 /// Parts of the library's reasons (librdkafka's, OpenSSL's and the broker's own words), in lower case, and what to do about each. The first that is
 /// found decides.
-const ADVICE: [(&[&str], &str); 6] = [
+const ADVICE: [(&[&str], &str); 7] = [
     (
         &["certificate verify failed", "self-signed certificate", "unable to get local issuer"],
         "set ssl.ca.location to the certificate of the authority that signed the broker's, and use the name or address that the broker's was made for",
@@ -30,6 +30,8 @@ const ADVICE: [(&[&str], &str); 6] = [
         &["connecting to a ssl listener", "ssl listener", "incorrect security.protocol"],
         "check security.protocol: the broker expects TLS, or a login, at this address",
     ),
+    // All that is known of a broker that hangs up without a word.
+    (&["brokertransportfailure"], "check brokers, and security.protocol: a broker that expects TLS or a login hangs up without a word"),
 ];
 
 /// What to do about a broker that can't be reached for the reason in `message`.
@@ -64,6 +66,7 @@ mod tests {
                 "Disconnected while requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a SSL listener?)",
                 "security.protocol",
             ),
+            ("Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)", "security.protocol"),
             ("Connect to ipv4#127.0.0.1:1 failed: Connection refused", "check brokers"),
         ] {
             assert!(advice(reason).contains(property), "{reason}: {}", advice(reason));

@@ -81,11 +81,7 @@ fn spoilt() -> Vec<(&'static str, String)> {
         ("a password where a number belongs", property(&format!("\"socket.timeout.ms\" = \"{SECRET}\""))),
         ("a password where a word of few belongs", property(&format!("\"auto.offset.reset\" = \"{SECRET}\""))),
         ("a password where the protocol belongs", sound.replace("SASL_SSL", SECRET)),
-        ("a password where the mechanism belongs", sound.replace("\"PLAIN\"", &format!("{SECRET:?}"))),
         ("a password as a certificate", property(&format!("\"ssl.key.pem\" = \"{SECRET}\""))),
-        ("a password as a static member's name", property(&format!("\"group.instance.id\" = \"{SECRET} !\""))),
-        ("a password as the protocol of groups", property(&format!("\"group.protocol\" = \"{SECRET}\""))),
-        ("a password as the assignor", property(&format!("\"partition.assignment.strategy\" = \"{SECRET}\""))),
         (
             "a password as the whole table",
             sound.replace("[sink.kafka]\nproperties = {", &format!("[sink.kafka]\nproperties = \"{SECRET}\"\n#{{")),
@@ -130,7 +126,6 @@ fn a_variable_or_a_flag_that_goes_wrong_shows_no_password() {
         "TAMIS__PASSWORD",
         "TAMIS__ADMIN__STALL_AFTER_MS",
         "TAMIS__CACHE__ENABLED",
-        "TAMIS__JUDGE__EVALUATE",
     ] {
         let (code, said) = ended("check", &file, &["--offline", "--log", "trace"], &[(name, SECRET)]);
         assert_eq!(code, Some(64), "{name}:\n{said}");
