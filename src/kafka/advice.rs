@@ -31,7 +31,10 @@ const ADVICE: [(&[&str], &str); 7] = [
         "check security.protocol: the broker expects TLS, or a login, at this address",
     ),
     // All that is known of a broker that hangs up without a word.
-    (&["brokertransportfailure"], "check brokers, and security.protocol: a broker that expects TLS or a login hangs up without a word"),
+    (
+        &["brokertransportfailure"],
+        "check brokers, and security.protocol: a broker that expects TLS or a login hangs up without a word",
+    ),
 ];
 
 /// What to do about a broker that can't be reached for the reason in `message`.
