@@ -165,6 +165,10 @@ fn models(settings: &Settings, problems: &mut Problems) {
         if model.path.as_os_str().is_empty() {
             problems.add(format!("{key}.path"), Wrong::Needed { what: "the model's directory" });
         }
+        let pin = &model.manifest_sha256;
+        if !pin.is_empty() && (pin.len() != 64 || !pin.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            problems.add(format!("{key}.manifest_sha256"), Wrong::Checksum);
+        }
         at_least_one(format!("{key}.budget_tokens"), model.budget_tokens as u64, problems);
     }
 }
