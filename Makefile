@@ -66,8 +66,7 @@ lint: setup-build ## formatting, clippy, documentation; licences and shell scrip
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
-	@if command -v cargo-deny >/dev/null; then set -x; cargo deny check bans licenses sources; \
-	else echo '*** NOT CHECKED: bans, licences, sources. Install the tool: cargo install --locked cargo-deny' >&2; fi
+	tools/security/deny.sh
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
 

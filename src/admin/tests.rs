@@ -161,3 +161,25 @@ async fn shutdown_is_bounded_and_frees_the_port() {
     assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
     assert!(TcpListener::bind(address).await.is_ok(), "the port is still taken");
 }
+
+#[tokio::test]
+async fn a_request_without_end_is_refused_and_its_body_is_never_read() {
+    let (server, _board, _exporter) = start(free_port()).await;
+    let status = async |head: String| {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        // The server may hang up before all was written.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = vec![0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read_exact(&mut answer)).await;
+        read.expect("an answer in time").map(|_| String::from_utf8(answer).unwrap())
+    };
+    let many = (0..200).map(|n| format!("x-{n}: y\r\n")).collect::<String>();
+    assert_eq!(status(format!("GET /status HTTP/1.1\r\nhost: t\r\n{many}\r\n")).await.unwrap(), "HTTP/1.1 431");
+    let long = "y".repeat(2 << 20);
+    let refused = status(format!("GET /status HTTP/1.1\r\nhost: t\r\nx: {long}\r\n\r\n")).await;
+    assert!(refused.as_ref().map_or(true, |line| line == "HTTP/1.1 431"), "{refused:?}");
+    // A body that is announced and never comes is not waited for.
+    let body = format!("GET /livez HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", u64::MAX / 4);
+    assert_eq!(status(body).await.unwrap(), "HTTP/1.1 200");
+    assert_eq!(ask(server.address(), "GET", "/livez").await.status, 200);
+}

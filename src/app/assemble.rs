@@ -49,7 +49,7 @@ impl Parts {
             }
         }
         // The file's order makes the identity; the order of cost, which a stable sort keeps by name among equals, makes the road.
-        let imprint_scorer = identity(&scorers);
+        let imprint_scorer = identity(&scorers, decoder.normalization());
         scorers.sort_by_key(Scorer::passes_a_window);
         let judge = Judge::new(&settings.rules, &known(&text, &scorers))?.evaluating(settings.judge.evaluate);
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
@@ -110,7 +110,7 @@ fn known(text: &[TextSignals], scorers: &[Scorer]) -> BTreeSet<String> {
     text.chain(scored).collect()
 }
 
-/// One identity for all scorers: a single one's own, else a hash over all.
-fn identity(scorers: &[Scorer]) -> String {
-    scorers.iter().map(Scorer::identity).collect::<Vec<_>>().join("+")
+/// One identity for all scorers and for what is done to texts before: a single scorer's own where that is all.
+fn identity(scorers: &[Scorer], normalization: Option<&str>) -> String {
+    scorers.iter().map(Scorer::identity).chain(normalization).collect::<Vec<_>>().join("+")
 }

@@ -99,7 +99,7 @@ fn source(settings: &Settings, problems: &mut Problems) {
             problems.add("source.kafka.topics", Wrong::TopicTwice { topic: topic.clone() });
         }
     }
-    properties("source.kafka.properties", &kafka.properties, problems);
+    properties("source.kafka.properties", &kafka.properties, kafka.files_problems(), problems);
     for problem in kafka.problems() {
         problems.add(format!("source.kafka.{}", problem.key), Wrong::Room(problem.why));
     }
@@ -128,7 +128,7 @@ fn sink(settings: &Settings, problems: &mut Problems) {
     if settings.source.kafka.is_none() {
         problems.needed("sink.kafka.brokers", &kafka.brokers, "a broker (there is no [source.kafka] to take it from)");
     }
-    properties("sink.kafka.properties", &kafka.properties, problems);
+    properties("sink.kafka.properties", &kafka.properties, kafka.files_problems(), problems);
 }
 
 /// Properties that the client library itself does not take: misspelt names, values out of range.
@@ -140,7 +140,10 @@ fn library(settings: &Settings, problems: &mut Problems) {
     }
 }
 
-fn properties(key: &str, properties: &BTreeMap<String, String>, problems: &mut Problems) {
+fn properties(key: &str, properties: &BTreeMap<String, String>, files: Vec<String>, problems: &mut Problems) {
+    for why in files {
+        problems.add(format!("{key}_files"), Wrong::Room(why));
+    }
     for property in properties.keys().filter(|name| OWNED_PROPERTIES.contains(&name.as_str())) {
         let instead = match property.as_str() {
             "bootstrap.servers" | "metadata.broker.list" => " and use the key brokers",
@@ -161,6 +164,10 @@ fn models(settings: &Settings, problems: &mut Problems) {
         }
         if model.path.as_os_str().is_empty() {
             problems.add(format!("{key}.path"), Wrong::Needed { what: "the model's directory" });
+        }
+        let pin = &model.manifest_sha256;
+        if !pin.is_empty() && (pin.len() != 64 || !pin.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            problems.add(format!("{key}.manifest_sha256"), Wrong::Checksum);
         }
         at_least_one(format!("{key}.budget_tokens"), model.budget_tokens as u64, problems);
     }

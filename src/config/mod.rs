@@ -22,7 +22,12 @@ use crate::sink::RouteSettings;
 use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
+
+/// The largest pipeline file: some thousand rules.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A pipeline, as its file and all that lies over it say. Every table may be absent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -127,8 +132,18 @@ impl SignalSettings {
 /// # Errors
 /// The first thing that can't be read, with its file, line or key: see [`Error`].
 pub fn load(path: &Path, sets: &[String]) -> Result<Settings, Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
+    let text = text_of(path).map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
     load_text(&text, path, std::env::vars_os(), sets)
+}
+
+/// The text of the pipeline file, which is a person's writing and not a device without end.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let count = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if count as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes, so it is no pipeline file")));
+    }
+    Ok(text)
 }
 
 /// [`load`] for a `text` that was read from `path` and given variables.

@@ -66,6 +66,9 @@ pub enum Wrong {
         /// The name.
         stem: String,
     },
+    /// Not a sha256.
+    #[error("this is no sha256: 64 hexadecimal digits, as `sha256sum manifest.json` prints them")]
+    Checksum,
     /// A dash among paths.
     #[error("\"-\" is no file here; standard input is [source.stdin]")]
     Dash,

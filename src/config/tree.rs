@@ -35,7 +35,7 @@ fn syntax(error: ConfigError, text: &str, path: &Path) -> Error {
 /// Lays one override over the tree, making tables on the way where there are none.
 ///
 /// A part of the path is a table's key; in a list of tables, the `name` of one of them, or its number from 0. A variable's parts meet keys of the
-/// file whatever their case. Below `properties` all that is left of the path is one key: dots belong to it, and in a variable's
+/// file whatever their case. Below `properties` and `properties_files` all that is left of the path is one key: dots belong to it, and in a variable's
 /// name, which can't hold dots, underscores stand for them.
 pub(super) fn lay_over(tree: &mut Value, over: &Override) -> Result<(), Error> {
     let mut node = tree;
@@ -43,7 +43,7 @@ pub(super) fn lay_over(tree: &mut Value, over: &Override) -> Result<(), Error> {
     let mut below_properties = false;
     while let Some((part, after)) = rest.split_first() {
         let (part, after) = if below_properties { (property(rest, over), &[][..]) } else { (part.clone(), after) };
-        below_properties = part == "properties";
+        below_properties = part == "properties" || part == "properties_files";
         node = step(node, &part, over)?;
         rest = after;
     }

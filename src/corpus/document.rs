@@ -5,7 +5,7 @@
 pub struct Document {
     /// Identifier from the record, if its pointer led to a string or a number.
     pub id: Option<String>,
-    /// The text, exactly as decoded: no normalisation, no trimming.
+    /// The text to be measured: as decoded, untrimmed, and normalised only where `document.normalize` asks for it.
     pub text: String,
     /// Language tag as the record gives it (`en`, `de`), used to choose thresholds.
     pub language: Option<String>,

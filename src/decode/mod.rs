@@ -2,14 +2,16 @@
 //!
 //! Owns: what the `[document]` table means, and every way in which a value is not a document.
 //! In: a [`Record`]. Out: a [`Document`], or a [`Fault`] that says what is wrong and where, never the text itself.
-//! Invariants: nothing is normalised or trimmed; no input makes it panic or recurse without bound; memory stays
+//! Invariants: nothing is trimmed, and nothing normalised unless `document.normalize` asks for it; no input makes it panic or recurse without bound; memory stays
 //! proportional to the strings it was asked for, whatever else the value holds.
 //! Must not know: Kafka, tokenizers, rules.
 
 mod json;
+mod normalize;
 mod pointer;
 mod settings;
 
+pub use normalize::Normalize;
 pub use settings::{Error, Format, Settings};
 
 use crate::corpus::{Class, Document, Fault, Record, Stage};
@@ -23,6 +25,7 @@ const BOM: &str = "\u{feff}";
 pub struct Decoder {
     format: Format,
     max_bytes: usize,
+    normalize: Normalize,
     text_pointer: String,
     extractor: Extractor,
 }
@@ -39,9 +42,16 @@ impl Decoder {
         Ok(Self {
             format: settings.format,
             max_bytes: usize::try_from(settings.max_bytes).unwrap_or(usize::MAX),
+            normalize: settings.normalize,
             text_pointer: settings.text.clone(),
             extractor: Extractor::new(settings)?,
         })
+    }
+
+    /// A name for what is done to texts before they are measured, for the identity of what comes of it; `None` where nothing is done.
+    #[must_use]
+    pub fn normalization(&self) -> Option<&'static str> {
+        self.normalize.identity()
     }
 
     /// The document in `record`.
@@ -73,7 +83,7 @@ impl Decoder {
             Format::Json => self.decode_json(value),
             Format::Text => Ok(Document {
                 id: record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
-                text: value.to_owned(),
+                text: self.normalize.apply(value.to_owned()),
                 language: None,
                 source: None,
             }),
@@ -98,7 +108,7 @@ impl Decoder {
         };
         Ok(Document {
             id: found.id.into_id(),
-            text,
+            text: self.normalize.apply(text),
             language: found.language.into_string(),
             source: found.source.into_string(),
         })

@@ -1,5 +1,6 @@
 //! Owns the `[document]` table: its keys, defaults and what is wrong with them.
 
+use super::normalize::Normalize;
 use super::pointer::Pointer;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub language: String,
     /// JSON pointer to the source label (a string); empty: none.
     pub source: String,
+    /// What is done to a text before it is measured; the record is passed on as it came.
+    pub normalize: Normalize,
     /// Values above this many bytes are dead-lettered undecoded. At least 1.
     pub max_bytes: u64,
 }
@@ -40,6 +43,7 @@ impl Default for Settings {
             id: "/id".to_owned(),
             language: "/language".to_owned(),
             source: "/source".to_owned(),
+            normalize: Normalize::None,
             max_bytes: 10_485_760,
         }
     }

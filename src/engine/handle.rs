@@ -171,7 +171,7 @@ impl Engine {
     where
         R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Send + 'static,
     {
-        let verified = model::verify(&settings.path)?;
+        let verified = model::verify(&settings.path, &settings.manifest_sha256)?;
         let fingerprint = model::fingerprint(&settings.path, &export.weights)?;
         let (settings, known) = (settings.clone(), vocabulary.clone());
         let mut engine = Self::start(move || load::load(&settings, &known, needs, export), vocabulary, fingerprint)?;

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 pub(super) const GRAPH: &str = "model.onnx";
 /// The file with the sizes and checksums of the others.
 const MANIFEST: &str = "manifest.json";
+/// The largest manifest: ten thousand files.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// Folders in one another below a pinned model, at most.
+const FOLDERS_MAX: usize = 8;
 
 #[derive(Default, Deserialize)]
 struct Manifest {
@@ -26,12 +30,15 @@ struct Entry {
 
 /// Everything that is wrong with the files of a model's directory: the graph absent, or files that are not those that `manifest.json`
 /// names. Without a manifest only the graph is looked for. Reads every file that the manifest has a checksum of.
+///
+/// Where `pin` is not empty, `manifest.json` must be there, have that sha256, and name every other file of the directory with a checksum: then nothing
+/// of the model can change unseen.
 #[must_use]
-pub fn files(dir: &Path) -> Vec<Error> {
+pub fn files(dir: &Path, pin: &str) -> Vec<Error> {
     let graph = dir.join(GRAPH);
     let absent = std::fs::metadata(&graph).err().map(|error| unreadable(&graph, &error));
     let mut found: Vec<Error> = absent.into_iter().collect();
-    match manifest(dir) {
+    match manifest(dir, pin) {
         Ok(named) => {
             let named = named.unwrap_or_default();
             let wrong = named.files.iter().filter_map(|(name, entry)| compare(dir, name, entry).err());
@@ -44,20 +51,61 @@ pub fn files(dir: &Path) -> Vec<Error> {
 }
 
 /// Checks every file that `manifest.json` names, and tells how many; without a manifest there is nothing to check.
-pub(super) fn verify(dir: &Path) -> Result<Option<usize>, Error> {
-    let Some(named) = manifest(dir)? else { return Ok(None) };
+pub(super) fn verify(dir: &Path, pin: &str) -> Result<Option<usize>, Error> {
+    let Some(named) = manifest(dir, pin)? else { return Ok(None) };
     named.files.iter().try_for_each(|(name, entry)| compare(dir, name, entry))?;
     Ok(Some(named.files.len()))
 }
 
-/// The manifest of `dir`, if there is one.
-fn manifest(dir: &Path) -> Result<Option<Manifest>, Error> {
+/// The manifest of `dir`, if there is one; with a `pin`, only the pinned one.
+fn manifest(dir: &Path, pin: &str) -> Result<Option<Manifest>, Error> {
     let path = dir.join(MANIFEST);
-    if !path.exists() {
+    if pin.is_empty() && !path.exists() {
         return Ok(None);
     }
-    let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Model { path, why: format!("not a manifest: {error}") })
+    let mut bytes = Vec::new();
+    let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+    file.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&path, &error))?;
+    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(Error::Model { path, why: format!("it is larger than {MANIFEST_BYTES_MAX} bytes") });
+    }
+    let found = hex(&Sha256::digest(&bytes));
+    if !pin.is_empty() && !found.eq_ignore_ascii_case(pin) {
+        let why =
+            format!("its sha256 is {found}, and manifest_sha256 asks for {pin}; fetch that model, or pin this one");
+        return Err(Error::Model { path, why });
+    }
+    let named: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Model { path, why: format!("not a manifest: {error}") })?;
+    if !pin.is_empty() {
+        all_named(dir, dir, &named, FOLDERS_MAX)?;
+    }
+    Ok(Some(named))
+}
+
+/// Whether the manifest has a checksum of every file below `folder`.
+fn all_named(dir: &Path, folder: &Path, named: &Manifest, folders: usize) -> Result<(), Error> {
+    let refused = |path: &Path, why: &str| Err(Error::Model { path: path.to_owned(), why: why.to_owned() });
+    if folders == 0 {
+        return refused(folder, "folders lie too deep in one another for a pinned model");
+    }
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(folder, &error))?.path();
+        if path.is_dir() {
+            all_named(dir, &path, named, folders - 1)?;
+            continue;
+        }
+        let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy();
+        let has_sum = named.files.get(&*name).is_some_and(|entry| entry.sha256.is_some());
+        if name != MANIFEST && !has_sum {
+            return refused(
+                &path,
+                "the pinned manifest has no sha256 of it; remove the file, or pin a manifest that has",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file is the one that the manifest names.
@@ -103,7 +151,11 @@ fn sha256(path: &PathBuf) -> Result<String, Error> {
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
@@ -119,23 +171,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(GRAPH), b"abc").unwrap();
         let manifest = |text: &str| std::fs::write(dir.path().join("manifest.json"), text).unwrap();
-        assert_eq!(verify(dir.path()).unwrap(), None);
+        assert_eq!(verify(dir.path(), "").unwrap(), None);
         manifest(
             r#"{"files":{"model.onnx":{"sha256":"BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD","bytes":3}}}"#,
         );
-        assert_eq!(verify(dir.path()).unwrap(), Some(1));
+        assert_eq!(verify(dir.path(), "").unwrap(), Some(1));
         manifest(r#"{"files":{"model.onnx":{"bytes":4}}}"#);
-        assert!(verify(dir.path()).unwrap_err().to_string().contains("model.onnx: bytes is 3"));
+        assert!(verify(dir.path(), "").unwrap_err().to_string().contains("model.onnx: bytes is 3"));
         manifest(r#"{"files":{"model.onnx":{"sha256":"00","bytes":3}}}"#);
-        assert!(verify(dir.path()).unwrap_err().to_string().contains("sha256 is ba78"));
+        assert!(verify(dir.path(), "").unwrap_err().to_string().contains("sha256 is ba78"));
         manifest(r#"{"files":{"gone.bin":{}}}"#);
-        assert!(verify(dir.path()).unwrap_err().to_string().contains("gone.bin"));
+        assert!(verify(dir.path(), "").unwrap_err().to_string().contains("gone.bin"));
     }
 
     #[test]
     fn every_file_that_is_wrong_is_told_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let told = || files(dir.path()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = || files(dir.path(), "").iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(told().len() == 1 && told()[0].contains("model.onnx"), "{:?}", told());
         let text = r#"{"files":{"a.bin":{"bytes":4},"b.bin":{"sha256":"00"},"gone.bin":{},"model.onnx":{}}}"#;
         std::fs::write(dir.path().join("manifest.json"), text).unwrap();
@@ -147,6 +199,35 @@ mod tests {
         for (line, part) in told.iter().zip(["model.onnx", "a.bin: bytes is 3", "b.bin: sha256 is ba78", "gone.bin"]) {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[test]
+    fn a_pinned_model_can_not_change_unseen() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let sum = |text: &str| hex(&Sha256::digest(text));
+        write(GRAPH, "abc");
+        assert!(verify(dir.path(), &sum("x")).unwrap_err().to_string().contains("manifest.json"), "none is there");
+        let text = format!(r#"{{"files":{{"model.onnx":{{"sha256":"{}"}}}}}}"#, sum("abc"));
+        write("manifest.json", &text);
+        let pin = sum(&text);
+        assert_eq!(verify(dir.path(), &pin.to_uppercase()).unwrap(), Some(1));
+        assert!(files(dir.path(), &pin).is_empty());
+        // Another manifest, as one who may write the directory would lay it beside another model.
+        let error = verify(dir.path(), &sum("x")).unwrap_err().to_string();
+        assert!(error.contains(&pin) && error.contains(&sum("x")), "{error}");
+        // A file more, at the top and below.
+        for name in ["special_tokens_map.json", "more/weights.bin"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "{}").unwrap();
+            let error = verify(dir.path(), &pin).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("no sha256"), "{error}");
+            assert_eq!(verify(dir.path(), "").unwrap(), Some(1), "only a pinned manifest must be complete");
+            std::fs::remove_file(path).unwrap();
+        }
+        write(GRAPH, "abd");
+        assert!(verify(dir.path(), &pin).unwrap_err().to_string().contains("model.onnx: sha256"));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::str::FromStr;
 pub struct Settings {
     /// Directory with `model.onnx`, `tokenizer.json`, `tokenizer_config.json`, `config.json`, optionally `manifest.json`.
     pub path: PathBuf,
+    /// The sha256 of `manifest.json`, in hexadecimal: pins the model, whoever may write its directory. Empty: not pinned.
+    pub manifest_sha256: String,
     /// `auto`, `cpu` or `cuda:N`. Asked-for and absent is an error; `auto` takes the first GPU that works, else the CPU.
     pub device: Device,
     /// What to do with a model whose masked-LM head fails the health check: `refuse` or `warn`.
@@ -26,6 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("models/tamis-en"),
+            manifest_sha256: String::new(),
             device: Device::default(),
             head_check: HeadCheck::default(),
             threads: 0,

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::driver::{Driver, Wishes};
 use super::error::{Error, property};
 use super::groups::{anchored, is_consumer_protocol, is_pattern};
+use super::secrets;
 use super::settings::SourceSettings;
 use crate::corpus::Outlet;
 use crate::telemetry::Board;
@@ -42,7 +43,7 @@ impl Consumer {
     ) -> Result<Self, Error> {
         let context = Context::new(outlet.notices.clone(), revoke_budget, board);
         let consumer: BaseConsumer<Context> =
-            client_config(settings).create_with_context(context).map_err(|error| property("source.kafka", &error))?;
+            client_config(settings)?.create_with_context(context).map_err(|error| property("source.kafka", &error))?;
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
@@ -111,8 +112,8 @@ impl Consumer {
     }
 }
 
-/// The consumer's properties: defaults, then the person's, then ours.
-pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
+/// The consumer's properties: defaults, then the person's, then ours. An error is a file that holds no value.
+pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
@@ -130,6 +131,7 @@ pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
     for (name, value) in &settings.properties {
         config.set(name, value);
     }
+    secrets::lay_over(&mut config, "source.kafka", &settings.properties_files, |_| true)?;
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("group.id", &settings.group)
@@ -137,5 +139,5 @@ pub(super) fn client_config(settings: &SourceSettings) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")
         .set("isolation.level", "read_committed");
-    config
+    Ok(config)
 }

@@ -1,7 +1,9 @@
 //! Owns what can go wrong with Kafka, as facts, without the client library's types.
 
+use super::advice::advice;
 use crate::corpus::Class;
 use rdkafka::error::KafkaError;
+use std::path::PathBuf;
 
 /// What to do about an id that may not be used.
 const DENIED: &str =
@@ -18,8 +20,20 @@ pub enum Error {
         /// What the library said.
         message: String,
     },
+    /// A property's file holds no value.
+    #[error("{room}.properties_files: {property:?} can't be had from {}: {why}; give it a readable file that holds the value alone", .path.display())]
+    Secret {
+        /// `source.kafka` or `sink.kafka`.
+        room: &'static str,
+        /// The property.
+        property: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, never what it holds.
+        why: String,
+    },
     /// No broker answered.
-    #[error("no broker answers at {brokers}: {message}; check brokers and security properties, then start again")]
+    #[error("no broker answers at {brokers}: {message}; {}", advice(.message))]
     Unreachable {
         /// The bootstrap list.
         brokers: String,
@@ -54,8 +68,10 @@ pub enum Error {
 
 /// A client that could not be made of its properties. The value of a property is left out: it may be a secret under a misspelt name.
 pub(super) fn property(room: &'static str, error: &KafkaError) -> Error {
-    let message = if let KafkaError::ClientConfig(_, why, name, _) = error {
-        if why.contains(name.as_str()) { why.clone() } else { format!("{name}: {why}") }
+    let message = if let KafkaError::ClientConfig(_, why, name, value) = error {
+        // The library quotes some values; under a wrong name, any of them may be the secret.
+        let why = if value.is_empty() { why.clone() } else { why.replace(value.as_str(), "…") };
+        if why.contains(name.as_str()) { why } else { format!("{name}: {why}") }
     } else {
         error.to_string()
     };

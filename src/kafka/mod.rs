@@ -7,6 +7,7 @@
 //! with the outputs they belong to; no document is scored inside a transaction.
 //! Must not know: what a document is, verdicts, routes.
 
+mod advice;
 mod committer;
 mod consumer;
 mod context;
@@ -18,6 +19,7 @@ mod opening;
 mod partition;
 mod producer;
 mod record;
+mod secrets;
 mod settings;
 pub mod survey;
 mod tail;

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::producer::{DeliveryContext, Guarantee};
+use super::secrets;
 use super::settings::{SinkSettings, SourceSettings, is_connection_property};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -47,12 +48,12 @@ pub(super) fn init_transactions<C: ProducerContext + 'static>(
     }
 }
 
-/// The producer's properties: defaults, then the person's, then ours.
+/// The producer's properties: defaults, then the person's, then ours. An error is a file that holds no value.
 pub(super) fn client_config(
     source: Option<&SourceSettings>,
     sink: &SinkSettings,
     guarantee: &Guarantee,
-) -> ClientConfig {
+) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
@@ -69,10 +70,14 @@ pub(super) fn client_config(
         for (name, value) in source.properties.iter().filter(|(name, _)| is_connection_property(name)) {
             config.set(name, value);
         }
+        // What the sink gives itself, in either way, is not looked for in the source's files.
+        let given = |name: &str| sink.properties.contains_key(name) || sink.properties_files.contains_key(name);
+        secrets::lay_over(&mut config, "source.kafka", &source.properties_files, |name| !given(name))?;
     }
     for (name, value) in &sink.properties {
         config.set(name, value);
     }
+    secrets::lay_over(&mut config, "sink.kafka", &sink.properties_files, |_| true)?;
     let brokers = if own_brokers { sink.brokers.as_str() } else { source.map_or("", |source| source.brokers.as_str()) };
     config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
     if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
@@ -83,7 +88,7 @@ pub(super) fn client_config(
         let third = transaction_timeout(&config).as_millis() / 3;
         config.set("message.timeout.ms", third.max(1_000).to_string());
     }
-    config
+    Ok(config)
 }
 
 pub(super) fn transaction_timeout(config: &ClientConfig) -> Duration {

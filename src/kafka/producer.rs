@@ -125,7 +125,7 @@ impl Producer {
         topics: &[Arc<str>],
     ) -> Result<Self, Error> {
         let failures = Arc::new(Failures::default());
-        let config = client_config(source.map(|(settings, _)| settings), sink, guarantee);
+        let config = client_config(source.map(|(settings, _)| settings), sink, guarantee)?;
         let producer: ThreadedProducer<DeliveryContext> = config
             .create_with_context(DeliveryContext { failures: Arc::clone(&failures) })
             .map_err(|error| property("sink.kafka", &error))?;

@@ -1,7 +1,9 @@
 //! Owns the settings of the Kafka source and sink, and which librdkafka properties tamis keeps to itself.
 
+use super::secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// `[source.kafka]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,11 +17,20 @@ pub struct SourceSettings {
     pub group: String,
     /// Any librdkafka consumer property but those that tamis owns.
     pub properties: BTreeMap<String, String>,
+    /// Properties of the connection (`sasl.*`, `ssl.*`, `security.*`) whose values stand in files, by name: a password or key that a secret store
+    /// mounts. The file is read when a client is made; one line end behind the value is left out. Relative to the current directory.
+    pub properties_files: BTreeMap<String, PathBuf>,
 }
 
 impl Default for SourceSettings {
     fn default() -> Self {
-        Self { brokers: "127.0.0.1:9092".into(), topics: Vec::new(), group: String::new(), properties: BTreeMap::new() }
+        Self {
+            brokers: "127.0.0.1:9092".into(),
+            topics: Vec::new(),
+            group: String::new(),
+            properties: BTreeMap::new(),
+            properties_files: BTreeMap::new(),
+        }
     }
 }
 
@@ -31,6 +42,24 @@ pub struct SinkSettings {
     pub brokers: String,
     /// Any librdkafka producer property but those that tamis owns. With `brokers` empty, the source's client properties apply too.
     pub properties: BTreeMap<String, String>,
+    /// As [`SourceSettings::properties_files`].
+    pub properties_files: BTreeMap<String, PathBuf>,
+}
+
+impl SinkSettings {
+    /// What is wrong with its `properties_files`, without a look at the files.
+    #[must_use]
+    pub fn files_problems(&self) -> Vec<String> {
+        secrets::problems(&self.properties, &self.properties_files)
+    }
+}
+
+impl SourceSettings {
+    /// What is wrong with its `properties_files`, without a look at the files.
+    #[must_use]
+    pub fn files_problems(&self) -> Vec<String> {
+        secrets::problems(&self.properties, &self.properties_files)
+    }
 }
 
 /// Properties that tamis sets itself, because its delivery promise rests on them.

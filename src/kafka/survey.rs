@@ -160,7 +160,7 @@ pub struct SinkFacts {
 /// # Errors
 /// A refused property, or no broker that answers: with the client library's reasons.
 pub fn source(settings: &SourceSettings, reach: Duration) -> Result<SourceFacts, Error> {
-    let config = consumer::client_config(settings);
+    let config = consumer::client_config(settings)?;
     let ear = Ear::default();
     let consumer: BaseConsumer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("source.kafka", &error))?;
@@ -209,7 +209,7 @@ pub fn sink(
         Some(id) => Guarantee::ExactlyOnce { transactional_id: id.to_owned() },
         None => Guarantee::AtLeastOnce,
     };
-    let config = client_config(source, sink, &guarantee);
+    let config = client_config(source, sink, &guarantee)?;
     let ear = Ear::default();
     let producer: ThreadedProducer<Ear> =
         config.create_with_context(ear.clone()).map_err(|error| property("sink.kafka", &error))?;
@@ -227,11 +227,14 @@ pub fn sink(
 /// Whether the client library takes these properties, without a look at any broker.
 ///
 /// # Errors
-/// The first property of each table that it does not take.
+/// The first property of each table that it does not take, or that its file does not give ([`Error::Secret`]).
 pub fn properties(source: Option<&SourceSettings>, sink: Option<&SinkSettings>) -> Vec<Error> {
-    let checked = |room, config: &ClientConfig| config.create_native_config().err().map(|error| property(room, &error));
-    let read = source.and_then(|source| checked("source.kafka", &consumer::client_config(source)));
-    let written = sink.and_then(|sink| checked("sink.kafka", &client_config(None, sink, &Guarantee::AtLeastOnce)));
+    let checked = |room, config: Result<ClientConfig, Error>| match config {
+        Ok(config) => config.create_native_config().err().map(|error| property(room, &error)),
+        Err(error) => Some(error),
+    };
+    let read = source.and_then(|source| checked("source.kafka", consumer::client_config(source)));
+    let written = sink.and_then(|sink| checked("sink.kafka", client_config(None, sink, &Guarantee::AtLeastOnce)));
     read.into_iter().chain(written).collect()
 }
 

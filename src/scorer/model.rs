@@ -18,6 +18,8 @@ use unicode_segmentation::UnicodeSegmentation;
 pub(super) const GRAPH: &str = "model.onnx";
 /// Longer texts are tokenised on the blocking pool, shorter ones where they are: 16 KiB take a few milliseconds.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// Protocol buffers, of which ONNX is made, end here; larger weights lie in files of their own.
+const GRAPH_BYTES_MAX: u64 = 2 << 30;
 
 /// A model that several scorers may share.
 pub struct Model {
@@ -160,10 +162,12 @@ impl Model {
 /// What the model's file says of itself.
 pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     let path = dir.join(GRAPH);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(Error::Unreadable { path, why: error.to_string() }),
-    };
+    let unreadable = |why: String| Error::Unreadable { path: path.clone(), why };
+    let size = std::fs::metadata(&path).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > GRAPH_BYTES_MAX {
+        return Err(unreadable(format!("it is larger than {GRAPH_BYTES_MAX} bytes, which no ONNX graph is")));
+    }
+    let bytes = std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?;
     graph::describe(bytes).map_err(|source| Error::Export { path, source })
 }
 

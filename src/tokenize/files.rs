@@ -5,7 +5,12 @@
 use super::Error;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
+
+/// The largest of these files: the tokenizers of the widest vocabularies take a sixth of it.
+const JSON_BYTES_MAX: u64 = 256 << 20;
 
 /// Model types whose position table starts behind the padding id, as RoBERTa's does.
 const OFFSET_POSITIONS: [&str; 11] = [
@@ -106,10 +111,13 @@ fn content(token: &Value) -> Option<String> {
 
 fn read_json(dir: &Path, name: &str, hasher: &mut blake3::Hasher) -> Result<Value, Error> {
     let path = dir.join(name);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(Error::Unreadable { path, why: error.to_string() }),
-    };
+    let mut bytes = Vec::new();
+    if let Err(error) = File::open(&path).and_then(|file| file.take(JSON_BYTES_MAX + 1).read_to_end(&mut bytes)) {
+        return Err(Error::Unreadable { path, why: error.to_string() });
+    }
+    if bytes.len() as u64 > JSON_BYTES_MAX {
+        return Err(Error::Malformed { path, why: format!("it is larger than {JSON_BYTES_MAX} bytes") });
+    }
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
     hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
     serde_json::from_slice(&bytes).map_err(|error| Error::Malformed { path, why: format!("not JSON: {error}") })

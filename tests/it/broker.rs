@@ -47,7 +47,7 @@ pub fn secured() -> &'static Secured {
                 "super.users=User:ANONYMOUS",
             ],
         );
-        let guarded = std::fs::read_to_string(broker.dir.join("bootstrap.GUARDED")).unwrap().trim().to_owned();
+        let guarded = broker.listener("GUARDED");
         Secured { open: broker.address.clone(), guarded, _broker: broker }
     })
 }
@@ -66,6 +66,11 @@ impl Broker {
         let mut broker = Self { dir: folder(name), more, address: String::new() };
         broker.up();
         broker
+    }
+
+    /// Where the listener of this name is, one of those that `--listener` made.
+    pub fn listener(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(format!("bootstrap.{name}"))).unwrap().trim().to_owned()
     }
 
     /// Starts it, or starts it again with its data and its port.

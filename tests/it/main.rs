@@ -26,6 +26,8 @@ mod outage;
 mod records;
 mod referee;
 mod scores;
+mod secrets;
+mod security;
 mod topics;
 mod watched;
 mod worker;

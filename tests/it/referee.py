@@ -25,6 +25,9 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 GOOD = """the committee met on tuesday to discuss the annual budget
@@ -44,9 +47,14 @@ teh rpeort wlil b3 pulbihsed n1 hte sprnig
 buy buy buy cheap cheap now now now click click""".splitlines()
 
 
+def reach(r):
+    """How to reach the brokers of a request, which may bring properties of its own for a listener that wants to know who asks."""
+    return {"bootstrap.servers": r["brokers"], **r.get("client", {})}
+
+
 def admin(r):
     """A client for the caller to keep until it has its answers: one that is thrown away takes its requests with it."""
-    return AdminClient({"bootstrap.servers": r["brokers"]})
+    return AdminClient(reach(r))
 
 
 def create(r):
@@ -247,7 +255,7 @@ def ends(client, tps, isolation):
 def reader(r, level):
     return Consumer(
         {
-            "bootstrap.servers": r["brokers"],
+            **reach(r),
             "group.id": f"referee-{random.random()}",
             "isolation.level": level,
             "enable.auto.commit": False,
@@ -430,6 +438,16 @@ def allow(r):
     return {"allowed": len(rules)}
 
 
+def scram(r):
+    """Gives a user a password for SCRAM-SHA-512. The broker knows it soon after."""
+    how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    client = admin(r)
+    wanted = UserScramCredentialUpsertion(r["user"], how, r["password"].encode())
+    for future in client.alter_user_scram_credentials([wanted]).values():
+        future.result()
+    return {}
+
+
 def join(r):
     """Joins a group with the given assignor, and stays in it until the referee ends."""
     consumer = Consumer(
@@ -470,6 +488,7 @@ DEEDS = {
         listing,
         allow,
         join,
+        scram,
     )
 }
 

@@ -80,7 +80,13 @@ fn told(
             findings.extend(failed(Table::Source, "source.kafka", &error));
             // One cluster that does not answer is told once.
             let is_same = settings.fits_a_transaction() && matches!(error, kafka::Error::Unreachable { .. });
-            if is_same && matches!(sink, Some(Err(kafka::Error::Unreachable { .. }))) {
+            let is_silent_too = is_same && matches!(sink, Some(Err(kafka::Error::Unreachable { .. })));
+            // So is one file that both ends need.
+            let is_told = matches!(
+                (&sink, &error),
+                (Some(Err(kafka::Error::Secret { room: "source.kafka", .. })), kafka::Error::Secret { .. })
+            );
+            if is_silent_too || is_told {
                 return findings;
             }
             None
@@ -102,6 +108,7 @@ fn failed(table: Table, key: &str, error: &kafka::Error) -> Vec<Finding> {
         kafka::Error::Property { message, .. } => {
             findings.add(Grade::Misused, format!("{key}.properties"), message, "");
         }
+        kafka::Error::Secret { .. } => findings.unavailable(format!("{key}.properties_files"), error, ""),
         kafka::Error::Unreachable { .. }
         | kafka::Error::Topic { .. }
         | kafka::Error::Transactions { .. }
@@ -119,6 +126,12 @@ pub(super) fn skipped(settings: &Settings) -> Vec<Finding> {
             "source.kafka",
             "no broker was asked (--offline): topics, permissions and transactions are not checked",
         );
+    }
+    // What stands in files is on this machine.
+    for error in survey::properties(settings.source.kafka.as_ref(), settings.sink.kafka.as_ref()) {
+        if let kafka::Error::Secret { room, .. } = error {
+            findings.list.extend(failed(Table::Source, room, &error));
+        }
     }
     findings.list
 }

@@ -43,7 +43,8 @@ fn files(model: &engine::Settings) -> Vec<String> {
             model.path.display()
         )];
     }
-    let mut told: Vec<String> = engine::files(&model.path).iter().map(ToString::to_string).collect();
+    let mut told: Vec<String> =
+        engine::files(&model.path, &model.manifest_sha256).iter().map(ToString::to_string).collect();
     for error in tokenize::files(&model.path) {
         // A tokenizer file that is absent may stand in the manifest too.
         let is_told = |path: &Path| told.iter().any(|line| line.starts_with(&path.display().to_string()));

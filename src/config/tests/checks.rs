@@ -33,6 +33,11 @@ fn each_rule_is_told_under_its_key() {
         ("source.kafka.topics=[]", "source.kafka.topics: at least one topic"),
         ("source.kafka.topics=corpus*", r#"source.kafka.topics: "corpus*" can't be a topic"#),
         ("source.kafka.topics=a,a", r#"source.kafka.topics: the topic "a" is named twice"#),
+        ("models.default.manifest_sha256=abc", "models.default.manifest_sha256: this is no sha256"),
+        (
+            "source.kafka.properties_files.linger.ms=f",
+            "source.kafka.properties_files: \"linger.ms\" can't come from a file",
+        ),
         ("source.kafka.properties.group.id=x", r#"source.kafka.properties: tamis sets the property "group.id" itself"#),
         ("source.kafka.properties.isolation.level=x", "see delivery.guarantee"),
         (

@@ -223,3 +223,15 @@ proptest! {
         prop_assert_eq!(settings.unwrap().name, text);
     }
 }
+
+#[test]
+fn a_file_without_end_is_refused_and_so_is_one_that_no_person_wrote() {
+    let refused = |path: &Path| load(path, &[]).unwrap_err().to_string();
+    assert!(refused(Path::new("/dev/zero")).contains("larger than 1048576 bytes"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.toml");
+    std::fs::write(&path, "#".repeat((1 << 20) + 1)).unwrap();
+    assert!(refused(&path).contains("larger than 1048576 bytes"));
+    std::fs::write(&path, "#".repeat(1 << 20)).unwrap();
+    assert!(load(&path, &[]).is_ok());
+}

@@ -1,0 +1,202 @@
+//! Owns the normalisation of a text before it is measured: what looks alike to a reader made alike to a model. Off unless asked for.
+//!
+//! In: a decoded text. Out: the text that signals are measured on; the record itself is never touched. Invariants: a text of ASCII alone comes out
+//! as it went in; the result is at most [`GROWTH_MAX`] times as long, in bytes.
+//! Must not know: tokenizers, languages.
+//!
+//! What it closes is what a reader can't see: marks without width, full-width and mathematical letters (NFKC, Unicode Standard Annex #15), and letters
+//! of other scripts that pass for Latin ones (Unicode Technical Standard #39, confusables). Words that are really there, such as stuffed keywords
+//! or fluent boilerplate around junk, are no matter of letters and stay.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_script::{Script, UnicodeScript as _};
+use unicode_security::skeleton;
+
+/// How much longer NFKC makes a text at most, in bytes of UTF-8 (U+FDFA, which stands for a phrase).
+#[cfg(test)]
+const GROWTH_MAX: usize = 11;
+/// Letters of phonetic transcription, Latin by script, of which some pass for plain ones.
+const PHONETIC: std::ops::RangeInclusive<char> = '\u{0250}'..='\u{02AF}';
+/// Zero-width joiner and non-joiner: they spell words in some scripts, and nothing in others.
+const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
+/// The first letter that is neither Latin, Greek nor Cyrillic, in the order of Unicode's blocks.
+const BEYOND_CYRILLIC: char = '\u{0530}';
+
+/// `document.normalize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// The text is measured as it is.
+    #[default]
+    None,
+    /// Marks without width are left out, and compatibility forms are made plain: NFKC.
+    Nfkc,
+    /// The same, and letters of other scripts that stand for Latin ones become those.
+    Lookalikes,
+}
+
+impl Normalize {
+    /// A name for what is done, part of the identity of what is measured; another version means another result. `None` where nothing is done.
+    #[must_use]
+    pub(super) fn identity(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Nfkc => Some("nfkc-1"),
+            Self::Lookalikes => Some("lookalikes-1"),
+        }
+    }
+
+    /// The text to be measured.
+    pub(super) fn apply(self, text: String) -> String {
+        if self == Self::None || text.is_ascii() {
+            return text;
+        }
+        let plain = without_marks(&text.nfkc().collect::<String>());
+        // What stood apart only by a mark may compose now.
+        let plain: String = plain.nfkc().collect();
+        match self {
+            Self::None | Self::Nfkc => plain,
+            Self::Lookalikes => unmasked(&plain).into_owned(),
+        }
+    }
+}
+
+/// The text without what nobody sees.
+fn without_marks(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let spells = JOINERS.contains(&letter) && out.chars().next_back().is_some_and(|last| last >= BEYOND_CYRILLIC);
+        if spells || !is_invisible(letter) {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// Whether a character takes no place and spells nothing: format controls, fillers, selectors, tags. (Emoji lose the selector of their colours.)
+fn is_invisible(letter: char) -> bool {
+    matches!(letter,
+        '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
+        | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{E0000}'..='\u{E0FFF}')
+}
+
+/// The text with letters of other scripts made Latin, in words where they can only be meant to pass for Latin: those that hold Latin letters too,
+/// and, in a text that is mostly Latin, words of two letters and more that could be Latin letter by letter.
+fn unmasked(text: &str) -> Cow<'_, str> {
+    let (mut latin, mut foreign, mut has_foreign) = (0_usize, 0_usize, false);
+    for word in text.split(|letter: char| !letter.is_alphabetic()) {
+        // A word of both counts as Latin: that is what it is meant to be taken for.
+        let (letters, others) = (word.chars().count(), word.chars().filter(|letter| is_foreign(*letter)).count());
+        has_foreign |= others > 0;
+        if others < letters { latin += letters } else { foreign += letters }
+    }
+    if !has_foreign {
+        return Cow::Borrowed(text);
+    }
+    let mostly_latin = latin > foreign;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_alphabetic()).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let is_mixed = word.chars().any(|letter| letter.is_ascii()) || (mostly_latin && passes(word));
+        for letter in word.chars() {
+            out.push(if is_mixed { lookalike(letter).unwrap_or(letter) } else { letter });
+        }
+        let gap = after.find(char::is_alphabetic).unwrap_or(after.len());
+        out.push_str(&after[..gap]);
+        rest = &after[gap..];
+    }
+    Cow::Owned(out)
+}
+
+/// Whether every letter of a word of two and more has a Latin lookalike.
+fn passes(word: &str) -> bool {
+    word.chars().count() > 1 && word.chars().all(|letter| lookalike(letter).is_some())
+}
+
+fn is_foreign(letter: char) -> bool {
+    !letter.is_ascii() && (letter.script() != Script::Latin || PHONETIC.contains(&letter))
+}
+
+/// The one Latin letter that this letter of another script passes for.
+fn lookalike(letter: char) -> Option<char> {
+    if !is_foreign(letter) {
+        return None;
+    }
+    let mut buffer = [0; 4];
+    let mut prototype = skeleton(letter.encode_utf8(&mut buffer));
+    let found = prototype.next().filter(char::is_ascii_alphabetic)?;
+    if prototype.next().is_some() {
+        return None;
+    }
+    // The tables know one prototype for capital i and small l, which is l.
+    Some(if found == 'l' && letter.is_uppercase() { 'I' } else { found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lookalikes(text: &str) -> String {
+        Normalize::Lookalikes.apply(text.to_owned())
+    }
+
+    #[test]
+    fn marks_without_width_and_wide_letters_become_what_a_reader_sees() {
+        for (masked, seen) in [
+            ("vi\u{200B}ag\u{AD}ra\u{FEFF}", "viagra"),
+            ("\u{202E}free\u{202C} \u{2066}money\u{2069}", "free money"),
+            ("ｆｒｅｅ　ｍｏｎｅｙ", "free money"),
+            ("𝐟𝐫𝐞𝐞 𝒎𝒐𝒏𝒆𝒚", "free money"),
+            ("e\u{200B}\u{301}", "é"),
+            ("\u{FDFA}", "صلى الله عليه وسلم"),
+        ] {
+            assert_eq!(Normalize::Nfkc.apply(masked.to_owned()), seen);
+            assert_eq!(Normalize::None.apply(masked.to_owned()), masked);
+        }
+    }
+
+    #[test]
+    fn letters_that_pass_for_latin_ones_become_those_among_latin_letters() {
+        assert_eq!(
+            lookalikes("Тhе hоuѕе аnd іtѕ gаrdеn асrоѕѕ thе rіvеr"),
+            "The house and its garden across the river"
+        );
+        assert_eq!(lookalikes("Тhe сommittee mеt οn Tuesdаy"), "The committee met on Tuesday");
+        assert_eq!(
+            lookalikes("Іt is a сорсе of the people who live here"),
+            "It is a copce of the people who live here"
+        );
+    }
+
+    #[test]
+    fn words_of_other_scripts_stay_what_they_are() {
+        for text in [
+            "Он сказал, что это роса.",
+            "The word он means he, and α-helix keeps its letter; 5 μm and 3 Ω too.",
+            "ο κόσμος είναι όμορφος",
+            "می\u{200C}خواهم",
+            "naïve café, Straße, kadın, œuvre",
+            "日本語のテキスト",
+        ] {
+            assert_eq!(lookalikes(text), text.nfkc().collect::<String>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ascii_stays_as_it_is_and_growth_is_bounded(text in "\\PC{0,40}", ascii in "[ -~]{0,40}") {
+            for how in [Normalize::Nfkc, Normalize::Lookalikes] {
+                let once = how.apply(text.clone());
+                prop_assert!(once.len() <= GROWTH_MAX * text.len().max(1));
+                prop_assert_eq!(how.apply(ascii.clone()), ascii.clone());
+            }
+        }
+    }
+}
