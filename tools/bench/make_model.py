@@ -1,10 +1,11 @@
 """Makes a random masked language model of any size, for measurements: its scores mean nothing, its cost does.
 
-    python tools/bench/make_model.py OUT --vocab 250002 --hidden 64 --layers 2 --heads 4 --positions 514 [--external]
+    python tools/bench/make_model.py OUT --vocab 250002 --hidden 64 --layers 2 --heads 4 --positions 514 [--external] [--int8]
 
 The graph is BERT's (that of tools/fixtures/make_tiny_models.py); the tokenizer is a WordPiece one with as many pieces as the
 vocabulary, so that every row of the embedding can occur. --external puts the weights into model.onnx_data, as a model above 2 GB
-must. Needs tools/fixtures/requirements.txt.
+must. --int8 makes OUT-int8 beside it, quantised as most people do it: every product with a weight, dynamically, a scale a tensor;
+the head stays as it is, since its weight is the embedding's. Needs tools/bench/requirements.txt, without --int8 tools/fixtures's.
 """
 
 import argparse
@@ -54,12 +55,25 @@ def tokenizer(size):
     return tiny.tokenizer_json(tokens, normalizer, {"type": "BertPreTokenizer"}, wrap, body), names
 
 
+def quantised(model, out):
+    """Writes `model`, a directory, as int8 to `out`."""
+    import shutil
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer", "tokenizer_config", "config"):
+        shutil.copyfile(model / f"{name}.json", out / f"{name}.json")
+    quantize_dynamic(model / "model.onnx", out / "model.onnx", op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=pathlib.Path)
     for name, default in (("vocab", 30_000), ("hidden", 64), ("layers", 2), ("heads", 4), ("positions", 514)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--external", action="store_true")
+    parser.add_argument("--int8", action="store_true")
     args = parser.parse_args()
     tiny.H, tiny.HEADS, tiny.LAYERS, tiny.FFN, tiny.Graph = args.hidden, args.heads, args.layers, 4 * args.hidden, Graph
     tiny.onnx.checker.check_model = lambda *_, **__: None  # it does not take models above 2 GB
@@ -76,6 +90,8 @@ def main():
                   hidden_size=args.hidden, num_hidden_layers=args.layers)
     for name, value in (("tokenizer", words), ("tokenizer_config", names), ("config", config)):
         (args.out / f"{name}.json").write_text(json.dumps(value) + "\n")
+    if args.int8:
+        quantised(args.out, args.out.with_name(args.out.name + "-int8"))
     print({file.name: file.stat().st_size for file in sorted(args.out.iterdir())})
 
 
