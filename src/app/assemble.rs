@@ -55,6 +55,7 @@ impl Parts {
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
         let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
+        board.set_dials(judge.dials());
         let provider = models.values().next().map_or("none", |model| model.engine().provider());
         board.set_model_warm(imprint.scorer.clone(), provider);
         let road = Arc::new(Road { decoder, text, scorers, judge });

@@ -44,7 +44,14 @@ pub struct Watch {
 /// See [`Failure`]; positions that were not committed are read again by whoever comes next.
 pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), Failure> {
     let exporter = Exporter::install()?;
-    let board = Board::new(Facts { pipeline: settings.name.clone(), ..Facts::default() });
+    let board = Board::new(Facts {
+        pipeline: settings.name.clone(),
+        guarantee: settings.guarantee().as_str(),
+        ..Facts::default()
+    });
+    if settings.admin.show_text {
+        board.show_texts();
+    }
     let server = admin::serve(&settings.admin, board.clone(), exporter.clone()).await?;
     (watch.announce)(server.address());
     let mut keeper = JoinSet::new();

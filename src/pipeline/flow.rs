@@ -205,6 +205,7 @@ impl Flow {
             self.last_told = Some(now);
             metrics::permits(intake.allowance.documents(), intake.allowance.bytes());
             self.board.set_open(self.ledger.open_lanes());
+            self.board.tick();
         }
     }
 
@@ -363,6 +364,7 @@ impl Flow {
             metrics::settled(taken.at.elapsed().as_secs_f64());
         }
         self.summary.count(&parcel.body);
+        self.board.witness(&parcel.body);
         match &parcel.body {
             Judged::Document { verdict, document, .. } => {
                 let route = Route::from(verdict.decision);

@@ -12,6 +12,17 @@ pub enum Guarantee {
     AtLeastOnce,
 }
 
+impl Guarantee {
+    /// The guarantee's name, as in the pipeline file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        }
+    }
+}
+
 /// `[delivery]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -26,6 +26,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("config", &["config"]),
     ("flate2", &["files"]),
+    ("futures_util", &["admin"]),
     ("gethostname", ENTRY),
     ("globset", &["files"]),
     ("half", &["engine"]),
