@@ -48,9 +48,9 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/status", get(status))
         .route("/events", get(events))
         .route("/", get(front_page))
-        .route("/page.css", get(|| async { fresh("text/css; charset=utf-8", page::STYLE) }))
-        .route("/page.js", get(|| async { fresh("text/javascript; charset=utf-8", page::SCRIPT) }))
-        .route("/page.svg", get(|| async { fresh("image/svg+xml", page::ICON) }))
+        .route("/page.css", get(|| async { alone(fresh("text/css; charset=utf-8", page::STYLE)) }))
+        .route("/page.js", get(|| async { alone(fresh("text/javascript; charset=utf-8", page::SCRIPT)) }))
+        .route("/page.svg", get(|| async { alone(fresh("image/svg+xml", page::ICON)) }))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "no such endpoint; / lists them") })
         .with_state(sources)
 }
@@ -76,7 +76,8 @@ async fn status(State(sources): State<Sources>) -> Response {
 
 async fn events(State(sources): State<Sources>) -> Response {
     let listening = sources.gallery.listen(sources.board, sources.stall_after);
-    listening.unwrap_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, "too many listen already; ask /status instead"))
+    let refused = || text(StatusCode::SERVICE_UNAVAILABLE, "too many listen already; ask /status instead");
+    alone(listening.unwrap_or_else(refused))
 }
 
 async fn front_page(State(sources): State<Sources>) -> Response {
@@ -84,7 +85,13 @@ async fn front_page(State(sources): State<Sources>) -> Response {
     let heads = page.headers_mut();
     heads.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CONTENT_POLICY));
     heads.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    page
+    alone(page)
+}
+
+/// A connection lives for a minute only, so whoever is going to listen for most of that begins with a fresh one.
+fn alone(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// 200 and `ok`, or 503 and the reason.

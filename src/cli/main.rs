@@ -3,7 +3,7 @@
 use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
 use super::{cache, check, demo, generated, inspect, progress, score};
-use crate::app::{self, Failure, Stop, Watch};
+use crate::app::{self, Failure, Reread, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
 use std::ffi::OsString;
@@ -78,7 +78,10 @@ fn run(args: &Run, overrides: &[Override]) -> Result<(), Failure> {
         let stop = Stop::listen(drain).map_err(app::bug)?;
         let told = Progress::default();
         let (stop, announce) = (stop.receiver(), Box::new(app::announce));
-        let watch = Watch { stop, tap: None, progress: told.clone(), announce };
+        let (file, sets) = (args.pipeline.clone(), overrides.to_vec());
+        let read = Box::new(move || self::settings(&file, &sets, Purpose::Run));
+        let reread = Some(Reread { file: args.pipeline.clone(), read });
+        let watch = Watch { stop, tap: None, reread, progress: told.clone(), announce };
         progress::shown(&told, true, app::run(settings, watch)).await.map(|_| ())
     })
 }

@@ -23,6 +23,14 @@ impl Guarantee {
     }
 }
 
+/// `[reload]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadSettings {
+    /// How often the pipeline file is looked at for changes, in milliseconds; 0: never, and SIGHUP alone asks for a reload.
+    pub watch_ms: u64,
+}
+
 /// `[delivery]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -202,6 +202,11 @@ pub fn rules_known<'a>(rules: impl IntoIterator<Item = &'a str>) {
     }
 }
 
+/// Settings were read again; `outcome` is `applied`, `unchanged` or `refused`.
+pub fn reloaded(outcome: &'static str) {
+    counter!(s::RELOADS.name, "outcome" => outcome).increment(1);
+}
+
 /// Whether this worker is ready.
 pub fn ready(ready: bool) {
     gauge!(s::READY.name).set(if ready { 1.0 } else { 0.0 });

@@ -36,6 +36,9 @@ function number(x) {
 }
 function threshold(x) { return String(Number(x.toPrecision(6))); }
 function value(x) { return Math.abs(x) >= 1000 ? number(Math.round(x)) : String(Number(x.toPrecision(3))); }
+/** Documents a second: one digit behind the point is all that can be read. */
+function pace(x) { return x >= 10 ? number(Math.round(x)) : x > 0 && x < 0.1 ? "<0.1" : x === 0 ? "0" : x.toFixed(1); }
+const records = (n) => (n === 1 ? "1 record" : `${number(n)} records`);
 function percent(share) {
   if (share === null || share === undefined) return "–";
   const x = share * 100;
@@ -52,7 +55,7 @@ function duration(seconds) {
 function nice(x) {
   if (x <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(x));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= x * 0.9999);
+  return [1, 1.6, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= x * 0.9999);
 }
 /** Keeps a list of nodes by key, so that what stays is not made anew (and keeps its focus). */
 function keyed(parent, items, key, create) {
@@ -95,16 +98,16 @@ function health(s) {
 
 function cards(s) {
   const total = sum(Object.values(s.now.per_second));
-  put("rate", number(total < 100 ? Number(total.toPrecision(3)) : Math.round(total)));
+  put("rate", pace(total));
   put("rate_note", number(sum(Object.values(s.documents))) + " since the start");
   put("kept", percent(s.now.keep_rate));
   put("lag", s.lag.records === null ? "–" : number(s.lag.records));
-  put("lag_note", s.lag.records === null ? "the source has no end to see" : s.lag.records === 0 ? "caught up" : "records, the oldest " + duration(s.lag.seconds));
+  put("lag_note", s.lag.records === null ? "the source has no end to see" : s.lag.records === 0 ? "caught up" : (s.lag.records === 1 ? "record, " : "records, the oldest ") + duration(s.lag.seconds));
   put("flight", number(s.in_flight));
   put("flight_note", s.in_flight === 0 ? "nothing open" : "the oldest " + duration(s.oldest_open_ms / 1000));
   put("busy", percent(s.now.device_busy));
   put("busy_note", number(Math.round(s.now.tokens_per_second)) + " tokens a second");
-  document.title = number(Number(total.toPrecision(3))) + "/s · " + percent(s.now.keep_rate) + " kept · " + s.pipeline;
+  document.title = pace(total) + "/s · " + percent(s.now.keep_rate) + " kept · " + s.pipeline;
 }
 
 // ── Rates ──
@@ -147,7 +150,7 @@ function rates(s) {
   }
   box.replaceChildren(svg);
   box.setAttribute("aria-label", `Documents a second over ten minutes, at most ${value(high)}; now ` +
-    ROUTES.map((route) => `${NAMES[route]} ${value(s.now.per_second[route])}`).join(", "));
+    ROUTES.map((route) => `${NAMES[route]} ${pace(s.now.per_second[route])}`).join(", "));
   readout(counts, seconds, length);
   legend(s);
 }
@@ -155,13 +158,13 @@ function rates(s) {
 function legend(s) {
   const items = keyed(byId("legend"), ROUTES, (route) => route, (route) =>
     make("li", {}, make("span", { class: "key k-" + route, "aria-hidden": "true" }), make("span")));
-  items.forEach((item, i) => { item.lastChild.textContent = `${NAMES[ROUTES[i]]} ${value(s.now.per_second[ROUTES[i]])}/s`; });
+  items.forEach((item, i) => { item.lastChild.textContent = `${NAMES[ROUTES[i]]} ${pace(s.now.per_second[ROUTES[i]])}/s`; });
 }
 
 function readout(counts, seconds, length) {
   const i = cursor === null ? -1 : length - 1 - cursor;
-  const words = cursor === null ? "" : i < 0 ? "before the start"
-    : (cursor === 0 ? "Now" : duration(cursor * seconds) + " ago") + ": " + ROUTES.map((route) => `${NAMES[route]} ${value(counts[route][i] / seconds)}/s`).join(" · ");
+  const words = cursor === null ? "Each column is five seconds; point at one, or use the arrow keys." : i < 0 ? "before the start"
+    : (cursor === 0 ? "Now" : ago(cursor * seconds)) + ": " + ROUTES.map((route) => `${NAMES[route]} ${pace(counts[route][i] / seconds)}/s`).join(" · ");
   if (byId("readout").textContent !== words) byId("readout").textContent = words;
 }
 
@@ -170,7 +173,7 @@ function ratesTable(s) {
   table.tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "Minutes ago"), ...ROUTES.map((route) => make("th", { scope: "col" }, NAMES[route]))));
   const rows = [];
   for (let end = counts.pass.length, ago = 0; end > 0; end -= each, ago++) {
-    const cells = ROUTES.map((route) => make("td", {}, value(sum(counts[route].slice(Math.max(0, end - each), end)) / 60)));
+    const cells = ROUTES.map((route) => make("td", {}, pace(sum(counts[route].slice(Math.max(0, end - each), end)) / 60)));
     rows.push(make("tr", {}, make("th", { scope: "row" }, String(ago)), ...cells));
   }
   table.tBodies[0].replaceChildren(...rows);
@@ -231,7 +234,7 @@ function histogram(card, h) {
     svg.append(make("svg:text", { x: right ? at - 6 : at + 6, y, "text-anchor": right ? "end" : "start", class: "strong" },
       `${mark.name} ${threshold(mark.at)}` + (h.rules.length > 1 ? ` (${mark.rule})` : "")));
   });
-  const beyond = [h.below && `← ${number(h.below)} below`, h.above && `${number(h.above)} above →`].filter(Boolean).join("   ");
+  const beyond = [h.below && `← ${number(h.below)} below`, h.above && `${number(h.above)} above →`].filter(Boolean).join(" · ");
   if (beyond) svg.append(make("svg:text", { x: width / 2, y: height - 7, "text-anchor": "middle" }, beyond));
   box.replaceChildren(svg);
   box.setAttribute("aria-label", `Histogram of ${h.signal}, ${all} documents from ${value(h.from)} to ${value(h.to)}; thresholds: ` +
@@ -264,9 +267,10 @@ function keepRate(card, l) {
   head.lastChild.textContent = percent(kept / judged);
   note.textContent = `${number(kept)} of ${number(judged)} kept`;
   const width = Math.max(120, box.clientWidth), height = 48, length = l.judged.length;
-  const x = (i) => width - 3 - ((width - 6) * (length - 1 - i)) / 59, y = (share) => 3 + (height - 6) * (1 - share);
+  const x = (i) => width - 3 - ((width - 44) * (length - 1 - i)) / 59, y = (share) => 3 + (height - 6) * (1 - share);
   const svg = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
   for (const share of [0, 1]) svg.append(make("svg:line", { x1: 0, x2: width, y1: y(share), y2: y(share), class: "rule" }));
+  svg.append(make("svg:text", { x: 0, y: 13 }, "100%"), make("svg:text", { x: 0, y: height - 5 }, "0"));
   const points = l.judged.flatMap((n, i) => n === 0 ? [] : [[x(i), y(l.kept[i] / n)]]);
   const path = points.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
   if (points.length > 1) svg.append(make("svg:path", { d: `${path}V${y(0)}H${points[0][0].toFixed(1)}Z`, class: "area" }), make("svg:path", { d: path, class: "line" }));
@@ -319,7 +323,7 @@ function details(s) {
   rows.forEach((row, i) => { row.lastChild.textContent = facts[i][1]; });
   const lanes = s.lag.partitions.slice(0, 12);
   const lagRows = keyed(byId("lanes"), lanes, (lane) => lane.partition, (lane) => make("tr", {}, make("th", { scope: "row", class: "mono" }, lane.partition), make("td")));
-  lagRows.forEach((row, i) => { row.lastChild.textContent = lanes[i].records === null ? "not known" : `${number(lanes[i].records)} records, ${duration(lanes[i].seconds)}`; });
+  lagRows.forEach((row, i) => { row.lastChild.textContent = lanes[i].records === null ? "not known" : records(lanes[i].records) + (lanes[i].records ? `, the oldest ${duration(lanes[i].seconds)}` : ""); });
 }
 
 // ── Life ──
