@@ -55,10 +55,10 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     if settings.admin.show_text {
         board.show_texts();
     }
-    let server = admin::serve(&settings.admin, board.clone(), exporter.clone()).await?;
-    (watch.announce)(server.address());
     let reloader = watch.reread.map(|reread| Reloader::new(settings.clone(), reread, board.clone()));
     let reloader = reloader.transpose().map_err(bug)?;
+    let server = admin::serve(&settings.admin, board.clone(), exporter.clone()).await?;
+    (watch.announce)(server.address());
     let mut keeper = JoinSet::new();
     keeper.spawn(upkeep(exporter, board.clone()));
     let supervisor = Supervisor::from_environment();

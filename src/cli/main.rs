@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{cache, check, demo, generated, inspect, progress, score};
+use super::{cache, check, demo, generated, inspect, progress, score, top};
 use crate::app::{self, Failure, Reread, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -27,7 +27,8 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         | Command::Demo(_)
         | Command::Man(_)
         | Command::Model(_)
-        | Command::Score(_) => Some("warn,rdkafka=off"),
+        | Command::Score(_)
+        | Command::Top(_) => Some("warn,rdkafka=off"),
         // What is wrong is a finding, told once.
         Command::Check(_) => Some("error,rdkafka=off"),
     };
@@ -42,6 +43,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Cache(args) => cache::cache(&args, &cli.overrides),
         Command::Completions(args) => generated::completions(&args),
         Command::Man(args) => generated::man(&args),
+        Command::Top(args) => top::top(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
         Command::Model(Model::Inspect(args)) => inspect::inspect(&args),
     };

@@ -38,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ort", &["engine"]),
     ("ort_sys", &["engine"]),
     ("prost", &["graph"]),
+    ("ratatui", &["cli"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka_sys", &["kafka"]),
     ("rustix", &["cache"]),
