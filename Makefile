@@ -12,7 +12,7 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc metrics-page deploy-check \
+.PHONY: help demo build test test-long install uninstall deb kafka-up kafka-down fmt lint doc metrics-page page-check deploy-check \
 	clean setup-build setup-test
 
 help: ## list the targets
@@ -65,6 +65,10 @@ doc: setup-build ## build the code's documentation into target/doc
 metrics-page: setup-build ## write docs/metrics.md anew from the table of series
 	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_metrics
 
+page-check: setup-test ## look at the live page of a running worker in a real Chromium; screenshots in var/page/shots
+	cargo build --locked
+	tools/page/check.sh $(target)/debug/tamis
+
 deploy-check: setup-test ## check deploy/ by the tools that will read it: systemd, promtool, Prometheus, helm, kubectl-validate
 	@tools/setup/deploy.sh
 	cargo build --locked
@@ -72,7 +76,7 @@ deploy-check: setup-test ## check deploy/ by the tools that will read it: system
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/deploy
+	rm -rf var/ort var/venv var/kafka var/deploy var/page
 
 setup-build:
 	@tools/setup/system.sh build

@@ -267,7 +267,7 @@ function keepRate(card, l) {
   head.lastChild.textContent = percent(kept / judged);
   note.textContent = `${number(kept)} of ${number(judged)} kept`;
   const width = Math.max(120, box.clientWidth), height = 48, length = l.judged.length;
-  const x = (i) => width - 3 - ((width - 44) * (length - 1 - i)) / 59, y = (share) => 3 + (height - 6) * (1 - share);
+  const x = (i) => width - 4 - ((width - 46) * (length - 1 - i)) / Math.max(9, length - 1), y = (share) => 3 + (height - 6) * (1 - share);
   const svg = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
   for (const share of [0, 1]) svg.append(make("svg:line", { x1: 0, x2: width, y1: y(share), y2: y(share), class: "rule" }));
   svg.append(make("svg:text", { x: 0, y: 13 }, "100%"), make("svg:text", { x: 0, y: height - 5 }, "0"));
@@ -287,7 +287,9 @@ function reason(r) {
   const signs = { max: ">", min: "<", review_above: ">", review_below: "<" };
   const bound = Object.keys(signs).find((name) => r[name] !== undefined);
   if (!bound) return `${r.signal} is missing (${r.rule})`;
-  return `${r.signal} ${value(r.value)} ${signs[bound]} ${threshold(r[bound])} (${r.rule})`;
+  // As many digits as it takes to see that the bound was crossed.
+  const digits = [3, 4, 5, 6, 9, 12, 17].find((n) => Number(r.value.toPrecision(n)) !== r[bound]) ?? 17;
+  return `${r.signal} ${Number(r.value.toPrecision(digits))} ${signs[bound]} ${threshold(r[bound])} (${r.rule})`;
 }
 
 function rejects(s) {
