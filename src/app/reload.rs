@@ -41,19 +41,21 @@ pub(super) struct Reloader {
     reread: Reread,
     hangup: Signal,
     board: Board,
+    /// The file's stamp when it was last read.
+    seen: Option<SystemTime>,
 }
 
 impl Reloader {
     /// Listens for SIGHUP from now on, also while the worker still starts. `settings` are those in force.
     pub(super) fn new(settings: Settings, reread: Reread, board: Board) -> std::io::Result<Self> {
-        Ok(Self { settings, reread, hangup: signal(SignalKind::hangup())?, board })
+        let seen = stamp(&reread);
+        Ok(Self { settings, reread, hangup: signal(SignalKind::hangup())?, board, seen })
     }
 
     /// Serves for as long as it is polled. `scorer`: the identity of the scorers, which no reload changes.
     pub(super) async fn serve(mut self, scorer: String, changes: mpsc::Sender<Change>) {
-        let mut seen = self.stamp();
         loop {
-            seen = self.asked(seen).await;
+            self.asked().await;
             match self.reload(&scorer, &changes).await {
                 Ok(Outcome::Applied(keys)) => {
                     let (policy, keys) = (self.board.snapshot().policy, keys.join(", "));
@@ -78,29 +80,29 @@ impl Reloader {
         self.board.reloaded(outcome, why);
     }
 
-    /// Waits for a reason to reload; says what the file's stamp was then.
-    async fn asked(&mut self, seen: Option<SystemTime>) -> Option<SystemTime> {
+    /// Waits for a reason to reload.
+    async fn asked(&mut self) {
         let watch_ms = self.settings.reload.watch_ms;
         if watch_ms == 0 {
             self.hangup.recv().await;
-            return seen;
+            return;
         }
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => return self.stamp(),
+                _ = self.hangup.recv() => {
+                    self.seen = stamp(&self.reread);
+                    return;
+                }
                 () = tokio::time::sleep(Duration::from_millis(watch_ms)) => {
-                    let now = self.stamp();
+                    let now = stamp(&self.reread);
                     // A file that is gone for a moment is being replaced.
-                    if now.is_some() && now != seen {
-                        return now;
+                    if now.is_some() && now != self.seen {
+                        self.seen = now;
+                        return;
                     }
                 }
             }
         }
-    }
-
-    fn stamp(&self) -> Option<SystemTime> {
-        std::fs::metadata(&self.reread.file).and_then(|file| file.modified()).ok()
     }
 
     async fn reload(&mut self, scorer: &str, changes: &mpsc::Sender<Change>) -> Result<Outcome, Failure> {
@@ -143,6 +145,10 @@ impl Reloader {
             ),
         ))
     }
+}
+
+fn stamp(reread: &Reread) -> Option<SystemTime> {
+    std::fs::metadata(&reread.file).and_then(|file| file.modified()).ok()
 }
 
 fn is_of(key: &str, table: &str) -> bool {

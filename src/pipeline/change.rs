@@ -6,7 +6,7 @@
 
 use crate::judge::Judge;
 use crate::sink::{Imprint, RouteSettings};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// What is to be in force from the next commit but those under way.
 #[derive(Debug)]
@@ -19,4 +19,9 @@ pub struct Change {
     pub routes: RouteSettings,
     /// Told when it is in force; dropped when it never will be.
     pub done: oneshot::Sender<()>,
+}
+
+/// The next change; never one where none can be asked for. Cancel safe.
+pub(super) async fn asked(changes: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
+    changes.as_mut()?.recv().await
 }

@@ -4,7 +4,7 @@
 //! revocation is answered when its lanes are drained or its deadline has come, whichever is first.
 
 use super::batch::Batch;
-use super::change::Change;
+use super::change::{Change, asked};
 use super::journey::Road;
 use super::ledger::{Ledger, Taken};
 use super::settings::DeliverySettings;
@@ -443,9 +443,4 @@ impl Flow {
         }
         self.revocations.iter().map(|revocation| revocation.deadline).fold(at, Instant::min)
     }
-}
-
-/// The next change; never one where none can be asked for.
-async fn asked(changes: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
-    changes.as_mut()?.recv().await
 }

@@ -147,3 +147,25 @@ fn a_reload_under_load_changes_rules_and_routes_at_one_point_or_nothing_at_all()
         assert!(turns <= 1, "{lane} turns {turns} times between the policies");
     }
 }
+
+#[test]
+fn a_watched_file_is_reloaded_when_it_changes_and_a_worker_that_has_nothing_to_do_takes_it_up_at_once() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("watched-file");
+    referee.create(&topics.all(), 1);
+    let file = pipeline("watched-file", &topics, "[reload]\nwatch_ms = 100\n");
+    let mut worker = Worker::run("watched-file", &file, &[]);
+    worker.wait_ready();
+    let text = fs::read_to_string(&file).unwrap();
+    let old = status(&worker)["policy"].clone();
+    fs::write(&file, text.replace("max = 7.0", "max = 6.0")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while status(&worker)["policy"] == old {
+        assert!(Instant::now() < deadline, "not taken up:\n{}", worker.log());
+        sleep(Duration::from_millis(50));
+    }
+    let scores = status(&worker)["scores"].clone();
+    assert_eq!(scores[0]["rules"][0]["max"], 6.0, "what people see is what judges");
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}

@@ -87,12 +87,7 @@ expect(found.filter((what) => /^(console|script)/.test(what)).length === 0, "the
 
 // The worker can't be reached: the page must say so. That the browser logs the refusals is its duty.
 const silent = found.length;
-await context.setOffline(true);
-await page.evaluate(() => { window.EventSource = undefined; });
-await wait(500);
 await page.route("**/events", (route) => route.abort());
-await page.reload({ waitUntil: "commit" }).catch(() => {});
-await context.setOffline(false);
 await page.goto(url, { waitUntil: "commit" });
 await page.waitForFunction(() => !document.getElementById("stale").hidden, undefined, { timeout: 30_000 });
 expect((await text("#stale")).length > 10, `a lost connection is said (${await text("#stale")})`);
