@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .PHONY: help demo build test test-long test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
-	metrics-page deploy-check clean setup-build setup-test
+	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,10 @@ doc: setup-build ## build the code's documentation into target/doc
 metrics-page: setup-build ## write docs/metrics.md anew from the table of series
 	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_metrics
 
+page-check: setup-test ## look at the live page of a running worker in a real Chromium; screenshots in var/page/shots
+	cargo build --locked
+	tools/page/check.sh $(target)/debug/tamis
+
 deploy-check: setup-test ## check deploy/ by the tools that will read it: systemd, promtool, Prometheus, helm, kubectl-validate
 	@tools/setup/deploy.sh
 	cargo build --locked
@@ -83,7 +87,7 @@ deploy-check: setup-test ## check deploy/ by the tools that will read it: system
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/deploy var/wide var/large var/bench-base var/bench-xlm
+	rm -rf var/ort var/venv var/kafka var/deploy var/page var/wide var/large var/bench-base var/bench-xlm
 
 setup-build:
 	@tools/setup/system.sh build

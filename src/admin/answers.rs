@@ -4,11 +4,14 @@
 //! path is 404; an answer reads the board and the exporter, and changes nothing that another answer could tell.
 //! Must not know: sockets.
 
+use super::events::Gallery;
 use super::page;
+use super::view::View;
 use crate::telemetry::{Board, Exporter};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::time::Duration;
@@ -19,14 +22,22 @@ pub(super) struct Sources {
     pub(super) board: Board,
     pub(super) exporter: Exporter,
     pub(super) stall_after: Duration,
+    pub(super) gallery: Gallery,
+}
+
+impl Sources {
+    fn view(&self) -> View {
+        View::of(&self.board, self.stall_after)
+    }
 }
 
 /// The endpoints, each with what it is for; the page lists them.
-pub(super) const ENDPOINTS: [(&str, &str); 4] = [
+pub(super) const ENDPOINTS: [(&str, &str); 5] = [
     ("/livez", "200 while the process can do its work, 503 when it needs a restart"),
     ("/readyz", "200 while documents are taken: model warm, partitions assigned, no drain"),
     ("/metrics", "every series, for Prometheus"),
     ("/status", "the numbers of this page as JSON"),
+    ("/events", "the same once a second, as server-sent events"),
 ];
 
 pub(super) fn router(sources: Sources) -> Router {
@@ -35,7 +46,11 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
+        .route("/events", get(events))
         .route("/", get(front_page))
+        .route("/page.css", get(|| async { alone(fresh("text/css; charset=utf-8", page::STYLE)) }))
+        .route("/page.js", get(|| async { alone(fresh("text/javascript; charset=utf-8", page::SCRIPT)) }))
+        .route("/page.svg", get(|| async { alone(fresh("image/svg+xml", page::ICON)) }))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "no such endpoint; / lists them") })
         .with_state(sources)
 }
@@ -53,15 +68,30 @@ async fn metrics_text(State(sources): State<Sources>) -> Response {
 }
 
 async fn status(State(sources): State<Sources>) -> Response {
-    match serde_json::to_string(&sources.board.snapshot()) {
+    match serde_json::to_string(&sources.view()) {
         Ok(json) => fresh("application/json", json),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status can't be written as JSON"),
     }
 }
 
+async fn events(State(sources): State<Sources>) -> Response {
+    let listening = sources.gallery.listen(sources.board, sources.stall_after);
+    let refused = || text(StatusCode::SERVICE_UNAVAILABLE, "too many listen already; ask /status instead");
+    alone(listening.unwrap_or_else(refused))
+}
+
 async fn front_page(State(sources): State<Sources>) -> Response {
-    let dead_because = sources.board.dead_because(sources.stall_after);
-    fresh("text/html; charset=utf-8", page::render(&sources.board.snapshot(), dead_because, &ENDPOINTS))
+    let mut page = fresh("text/html; charset=utf-8", page::render(&sources.view(), &ENDPOINTS));
+    let heads = page.headers_mut();
+    heads.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CONTENT_POLICY));
+    heads.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    alone(page)
+}
+
+/// A connection lives for a minute only, so whoever is going to listen for most of that begins with a fresh one.
+fn alone(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// 200 and `ok`, or 503 and the reason.
@@ -74,6 +104,11 @@ fn text(status: StatusCode, line: &'static str) -> Response {
 }
 
 /// A body that no proxy may keep.
-fn fresh(content_type: &'static str, body: String) -> Response {
-    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], body).into_response()
+fn fresh(content_type: &'static str, body: impl Into<Body>) -> Response {
+    let heads = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (heads, body.into()).into_response()
 }

@@ -1,81 +1,72 @@
-//! Owns the page for people: the status board as plain HTML.
+//! Owns the page for people: its files, and the words that are put into them before they go out.
 //!
-//! In: a snapshot. Out: one self-contained document that asks for itself again every two seconds; no script, nothing fetched from
-//! anywhere. Invariant: every text that comes from outside is escaped.
+//! In: a snapshot. Out: one document, its style, its script and its icon; the script listens to `/events` and draws. Invariants: nothing is fetched from
+//! anywhere else, and the policy in the answer's head says so to the browser; every text that comes from outside is escaped; without a
+//! script the page is a table.
 //! Must not know: where the numbers come from.
 
-use crate::telemetry::Snapshot;
+use super::view::View;
 use std::fmt::Write;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:light-dark(#1d2329,#e6e8ea);--soft:light-dark(#5b6670,#98a2ab);--line:light-dark(#dfe3e6,#2d343a);\
---card:light-dark(#fff,#1b2024);--ground:light-dark(#f5f6f4,#14181b);--good:light-dark(#1a7f4b,#5ec98f);--bad:light-dark(#b3372f,#f08a80)}\
-*{box-sizing:border-box}\
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}\
-main{max-width:60rem;margin:0 auto;padding:2.5rem 1.25rem}\
-header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline;margin-bottom:1.5rem}\
-h1{font-size:1.6rem;font-weight:650;margin:0;overflow-wrap:anywhere}\
-h2{font-size:.8rem;font-weight:600;letter-spacing:.06em;text-transform:uppercase;color:var(--soft);margin:2rem 0 .6rem}\
-.state{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}\
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem}\
-.card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem 1rem}\
-.card b{display:block;font-size:1.5rem;font-weight:600;font-variant-numeric:tabular-nums}\
-.card span,.soft{color:var(--soft);font-size:.9rem}\
-table{width:100%;border-collapse:collapse}\
-td{padding:.4rem .5rem .4rem 0;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}\
-td:first-child{width:11rem;color:var(--soft)}\
-code,a{font-family:ui-monospace,monospace;font-size:.92em}a{color:inherit}";
+const PAGE: &str = include_str!("page/index.html");
+/// How it looks.
+pub(super) const STYLE: &str = include_str!("page/page.css");
+/// What draws it.
+pub(super) const SCRIPT: &str = include_str!("page/page.js");
+/// The icon.
+pub(super) const ICON: &str = include_str!("page/page.svg");
+
+/// What a browser may do for this page: talk to this server, and nothing else.
+pub(super) const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page.
-pub(super) fn render(
-    snapshot: &Snapshot,
-    dead_because: Option<&'static str>,
-    endpoints: &[(&'static str, &'static str)],
-) -> String {
-    let mut page = String::with_capacity(6 * 1024);
-    let name = escape(&snapshot.pipeline);
-    // Writing to a String can't fail.
-    let _ = write!(
-        page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{name} · tamis</title>\
-         <style>{STYLE}</style></head><body><main><header><h1>{name}</h1>{}<span class=\"soft\">tamis {}</span></header>",
-        state(snapshot, dead_because),
-        snapshot.version,
-    );
-    cards(&mut page, snapshot);
-    facts(&mut page, snapshot);
-    page.push_str("<h2>Endpoints</h2><table>");
+pub(super) fn render(view: &View, endpoints: &[(&'static str, &'static str)]) -> String {
+    let (class, state) = state(view);
+    let mut listed = String::new();
     for (path, purpose) in endpoints {
-        let _ = write!(page, "<tr><td><a href=\"{path}\">{path}</a></td><td>{}</td></tr>", escape(purpose));
+        // Relative, so that the page also works below a path of somebody's proxy. Writing to a String can't fail.
+        let _ = write!(listed, "<li><a href=\"{}\">{path}</a> {}</li>", path.trim_start_matches('/'), escape(purpose));
     }
-    page.push_str("</table></main></body></html>\n");
-    page
+    let words = [
+        ("name", escape(&view.snapshot.pipeline)),
+        ("version", escape(view.snapshot.version)),
+        ("class", class.to_owned()),
+        ("state", escape(&state)),
+        ("facts", facts(view)),
+        ("endpoints", listed),
+    ];
+    filled(PAGE, &words)
 }
 
-fn state(snapshot: &Snapshot, dead_because: Option<&'static str>) -> String {
-    let (class, words) = match (dead_because, snapshot.waiting_for) {
+/// `template` with each `{{name}}` replaced once through: what is put in is never looked at again.
+fn filled(template: &str, words: &[(&str, String)]) -> String {
+    let mut out = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(before);
+        let Some((name, after)) = after.split_once("}}") else { break };
+        if let Some((_, word)) = words.iter().find(|(known, _)| *known == name) {
+            out.push_str(word);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn state(view: &View) -> (&'static str, String) {
+    match (view.stuck_because, view.snapshot.waiting_for) {
         (Some(reason), _) => ("bad", format!("stuck: {reason}")),
-        (None, Some(reason)) => ("bad", format!("not ready: {reason}")),
+        (None, Some("draining")) => ("wait", "draining".to_owned()),
+        (None, Some(reason)) => ("wait", format!("not ready: {reason}")),
         (None, None) => ("good", "ready".to_owned()),
-    };
-    format!("<span class=\"state {class}\">{}</span>", escape(&words))
-}
-
-fn cards(page: &mut String, snapshot: &Snapshot) {
-    page.push_str("<h2>Documents delivered</h2><div class=\"cards\">");
-    for (route, count) in snapshot.documents.0 {
-        card(page, &grouped(count), route.as_str());
     }
-    card(page, &grouped(snapshot.in_flight as u64), "in flight");
-    page.push_str("</div>");
 }
 
-fn card(page: &mut String, number: &str, label: &str) {
-    let _ = write!(page, "<div class=\"card\"><b>{number}</b><span>{label}</span></div>");
-}
-
-fn facts(page: &mut String, snapshot: &Snapshot) {
+/// Rows for who has no script.
+fn facts(view: &View) -> String {
+    let snapshot = &view.snapshot;
     let since_commit = snapshot.last_commit_at_ms.map(|at| {
         let now = snapshot.started_at_ms.saturating_add(snapshot.uptime_ms);
         format!("{} ago", duration(now.saturating_sub(at)))
@@ -87,7 +78,16 @@ fn facts(page: &mut String, snapshot: &Snapshot) {
         0 => "none".to_owned(),
         count => format!("{count}: {}", snapshot.partitions.list.join(", ")),
     };
-    let rows = [
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for (route, count) in snapshot.documents.0 {
+        let rate = snapshot.vitals.now.per_second.get(route.as_str()).copied().unwrap_or_default();
+        rows.push((format!("Delivered: {}", route.as_str()), format!("{}, {rate:.1} a second now", grouped(count))));
+    }
+    let lag = snapshot.lag.records.map_or("not known".to_owned(), |records| format!("{} records", grouped(records)));
+    let more = [
+        ("In flight", grouped(snapshot.in_flight as u64)),
+        ("Behind", lag),
+        ("Delivery", snapshot.guarantee.to_owned()),
         ("Model", model),
         ("Partitions", partitions),
         ("Last commit", since_commit.unwrap_or_else(|| "none yet".to_owned())),
@@ -97,12 +97,13 @@ fn facts(page: &mut String, snapshot: &Snapshot) {
         ("Policy", snapshot.policy.clone()),
         ("Scorer", snapshot.scorer.clone()),
     ];
-    page.push_str("<h2>Worker</h2><table>");
+    rows.extend(more.into_iter().map(|(label, value)| (label.to_owned(), value)));
+    let mut out = String::new();
     for (label, value) in rows {
         let value = if value.is_empty() { "not known yet".to_owned() } else { value };
-        let _ = write!(page, "<tr><td>{label}</td><td>{}</td></tr>", escape(&value));
+        let _ = write!(out, "<tr><th scope=\"row\">{label}</th><td>{}</td></tr>", escape(&value));
     }
-    page.push_str("</table>");
+    out
 }
 
 /// A count with its thousands apart: `12 345`, the spaces narrow and unbreakable.
@@ -149,34 +150,52 @@ mod tests {
     use super::*;
     use crate::corpus::{Lane, Route};
     use crate::telemetry::{Board, Facts};
+    use std::time::Duration;
+
+    fn rendered(board: &Board, endpoints: &[(&'static str, &'static str)]) -> String {
+        render(&View::of(board, Duration::from_secs(60)), endpoints)
+    }
 
     #[test]
-    fn a_page_shows_the_numbers_and_lists_the_endpoints() {
+    fn without_a_script_the_page_shows_the_numbers_and_lists_the_endpoints() {
         let board = Board::new(Facts { pipeline: "english-web".into(), ..Facts::default() });
         board.set_model_warm("bert:abc", "cpu");
         board.set_partitions(&[Lane { topic: "corpus.raw".into(), partition: 3 }]);
         board.delivered(Route::Fail);
-        let page = render(&board.snapshot(), None, &[("/livez", "alive?")]);
+        let page = rendered(&board, &[("/livez", "alive?")]);
         for part in [
             "english-web",
             ">ready<",
-            "<b>1</b><span>fail",
+            "Delivered: fail</th><td>1,",
             "warm, on cpu",
             "1: corpus.raw/3",
-            "href=\"/livez\"",
+            "href=\"livez\"",
             "none yet",
         ] {
             assert!(page.contains(part), "{part} is missing from\n{page}");
         }
-        assert!(!page.contains("<script") && !page.contains("http://") && !page.contains("https://"));
+        assert!(!page.contains("{{") && !page.contains("}}"));
     }
 
     #[test]
-    fn a_name_from_the_pipeline_file_is_escaped() {
-        let board = Board::new(Facts { pipeline: "<script>alert('x')</script>".into(), ..Facts::default() });
-        let page = render(&board.snapshot(), Some("a thread is gone"), &[]);
+    fn nothing_of_the_page_names_another_place() {
+        let namespace = "http://www.w3.org/2000/svg";
+        for file in [PAGE, STYLE, SCRIPT, ICON] {
+            let file = file.replace(namespace, "");
+            assert!(!file.contains("http:") && !file.contains("https:") && !file.contains("//cdn"));
+        }
+        for word in ["innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!SCRIPT.contains(word), "{word} could read a document's text as markup");
+        }
+    }
+
+    #[test]
+    fn a_name_from_the_pipeline_file_is_escaped_and_not_filled_in() {
+        let board = Board::new(Facts { pipeline: "<script>alert('x')</script>{{facts}}".into(), ..Facts::default() });
+        board.set_stuck("a thread is gone");
+        let page = rendered(&board, &[]);
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)") && !page.contains("<script>"));
-        assert!(page.contains("stuck: a thread is gone"));
+        assert!(page.contains("&lt;/script&gt;{{facts}}") && page.contains("stuck: a thread is gone"));
     }
 
     #[test]

@@ -6,13 +6,14 @@
 
 use super::answers::{self, Sources};
 use super::door::{Door, LIFETIME, SEATS};
+use super::events::Gallery;
 use super::settings::Settings;
 use crate::telemetry::{Board, Exporter};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long a shutdown waits for answers that are on their way.
@@ -44,7 +45,7 @@ fn advice(source: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     task: JoinSet<io::Result<()>>,
 }
 
@@ -59,13 +60,14 @@ pub async fn serve(settings: &Settings, board: Board, exporter: Exporter) -> Res
     let refused = |source| Error::Bind { listen: settings.listen.clone(), source };
     let listener = TcpListener::bind(settings.listen.as_str()).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let router = answers::router(Sources { board, exporter, stall_after: settings.stall_after() });
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, mut stopped) = watch::channel(false);
+    let gallery = Gallery::new(stopped.clone());
+    let router = answers::router(Sources { board, exporter, stall_after: settings.stall_after(), gallery });
     let mut task = JoinSet::new();
     task.spawn(async move {
         let door = Door::new(listener, SEATS, LIFETIME);
         // A dropped sender means the same as a sent message: stop.
-        let until = async move { drop(stopped.await) };
+        let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
         axum::serve(door, router).with_graceful_shutdown(until).await
     });
     Ok(Server { address, stop, task })
@@ -89,7 +91,7 @@ impl Server {
 
     /// Takes no more connections, lets answers on their way finish for at most two seconds, then ends.
     pub async fn shutdown(mut self) {
-        let _ = self.stop.send(());
+        let _ = self.stop.send(true);
         if tokio::time::timeout(GRACE, self.task.join_next()).await.is_err() {
             tracing::warn!(grace_ms = GRACE.as_millis() as u64, "admin connections outlived the grace and were cut");
             self.task.shutdown().await;

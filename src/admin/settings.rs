@@ -11,11 +11,13 @@ pub struct Settings {
     pub listen: String,
     /// `/livez` fails when documents are in flight and nothing has moved for this long, in milliseconds. At least 1.
     pub stall_after_ms: u64,
+    /// Whether the page and `/status` show the first 200 characters of rejected texts to everybody who can reach them.
+    pub show_text: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9600".to_owned(), stall_after_ms: 300_000 }
+        Self { listen: "127.0.0.1:9600".to_owned(), stall_after_ms: 300_000, show_text: false }
     }
 }
 

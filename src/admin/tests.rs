@@ -107,9 +107,63 @@ async fn the_front_page_is_html_that_links_every_endpoint() {
     let (server, _board, _exporter) = start(free_port()).await;
     let answer = ask(server.address(), "GET", "/").await;
     assert!(answer.status == 200 && answer.head.contains("content-type: text/html"), "{}", answer.head);
-    for path in ["/livez", "/readyz", "/metrics", "/status"] {
-        assert!(answer.body.contains(&format!("href=\"{path}\"")), "{path} is not linked");
+    for path in ["/livez", "/readyz", "/metrics", "/status", "/events"] {
+        assert!(answer.body.contains(&format!("href=\"{}\"", &path[1..])), "{path} is not linked");
+    }
+    for path in ["/livez", "/readyz", "/metrics", "/status", "/page.css", "/page.js", "/page.svg"] {
         assert_ne!(ask(server.address(), "GET", path).await.status, 404, "{path} is linked and absent");
+    }
+    assert!(answer.head.contains("content-security-policy: default-src 'none'; style-src 'self'"), "{}", answer.head);
+    assert!(!answer.head.contains("unsafe") && !answer.body.contains("<style") && !answer.body.contains("style="));
+}
+
+/// Opens `/events` and reads until the first whole event; the connection stays open as long as what is returned.
+async fn listen(address: SocketAddr) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET /events HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    loop {
+        let mut part = [0; 4096];
+        let read = stream.read(&mut part).await.unwrap();
+        assert!(read > 0, "the stream ended");
+        heard.extend_from_slice(&part[..read]);
+        let text = String::from_utf8_lossy(&heard);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        if !head.contains(" 200 ") || body.contains("\n\n") {
+            return (stream, text.into_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn listeners_are_told_the_status_and_a_shutdown_does_not_wait_for_them() {
+    let (server, board, _exporter) = start(free_port()).await;
+    board.set_stuck("the device thread is gone");
+    let (mut stream, heard) = listen(server.address()).await;
+    assert!(heard.contains("content-type: text/event-stream"), "{heard}");
+    let event = heard.lines().find_map(|line| line.strip_prefix("data: ")).expect("an event");
+    let json: serde_json::Value = serde_json::from_str(event).unwrap();
+    assert_eq!((json["pipeline"].as_str(), json["live"].as_bool()), (Some("english-web"), Some(false)));
+    assert!(json["now"]["per_second"]["dead-letter"].is_number() && json["rejects"].is_array());
+    server.shutdown().await;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(String::from_utf8_lossy(&rest).ends_with("0\r\n\r\n"), "the stream was ended in good order, not cut");
+}
+
+#[tokio::test]
+async fn one_listener_too_many_is_refused_and_a_seat_left_is_free_again() {
+    let (server, _board, _exporter) = start(free_port()).await;
+    let mut seated = Vec::new();
+    for _ in 0..super::events::LISTENERS {
+        seated.push(listen(server.address()).await);
+    }
+    let refused = ask(server.address(), "GET", "/events").await;
+    assert!(refused.status == 503 && refused.body.contains("/status"), "{}", refused.body);
+    seated.pop();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !listen(server.address()).await.1.contains(" 200 ") {
+        assert!(Instant::now() < deadline, "the seat did not become free");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::signals::TextSignals;
 use crate::sink::Imprint;
 use crate::telemetry::{Board, metrics};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 /// Everything that journeys need, and what must be closed after them.
@@ -55,9 +55,10 @@ impl Parts {
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
         let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
+        board.set_dials(judge.dials());
         let provider = models.values().next().map_or("none", |model| model.engine().provider());
         board.set_model_warm(imprint.scorer.clone(), provider);
-        let road = Arc::new(Road { decoder, text, scorers, judge });
+        let road = Arc::new(Road { decoder, text, scorers, judge: RwLock::new(Arc::new(judge)) });
         Ok(Self { road, imprint, slot, cache, models })
     }
 

@@ -4,6 +4,7 @@ use super::assemble::Parts;
 use super::check;
 use super::failure::Failure;
 use super::open::{Books, Opening};
+use super::reload::{Reloader, Reread};
 use super::stop;
 use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
@@ -32,6 +33,8 @@ pub struct Watch {
     pub stop: watch::Receiver<bool>,
     /// Receives every judged record after its delivery; a slow reader slows delivery down.
     pub tap: Option<mpsc::Sender<Judged>>,
+    /// How settings are read again on SIGHUP; without it, that signal ends the process.
+    pub reread: Option<Reread>,
     /// Is told how far a run with an end has come.
     pub progress: Progress,
     /// Told the address of the endpoints once they listen.
@@ -44,7 +47,16 @@ pub struct Watch {
 /// See [`Failure`]; positions that were not committed are read again by whoever comes next.
 pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), Failure> {
     let exporter = Exporter::install()?;
-    let board = Board::new(Facts { pipeline: settings.name.clone(), ..Facts::default() });
+    let board = Board::new(Facts {
+        pipeline: settings.name.clone(),
+        guarantee: settings.guarantee().as_str(),
+        ..Facts::default()
+    });
+    if settings.admin.show_text {
+        board.show_texts();
+    }
+    let reloader = watch.reread.map(|reread| Reloader::new(settings.clone(), reread, board.clone()));
+    let reloader = reloader.transpose().map_err(bug)?;
     let server = admin::serve(&settings.admin, board.clone(), exporter.clone()).await?;
     (watch.announce)(server.address());
     let mut keeper = JoinSet::new();
@@ -72,7 +84,12 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     });
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
     let watchdog = Watchdog::start(board.clone(), parts.models(), settings.delivery.stall_exit_ms)?;
-    let flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
+    let mut flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
+    if let Some(reloader) = reloader {
+        let (sender, changes) = mpsc::channel(1);
+        flow = flow.heeding(changes);
+        keeper.spawn(reloader.serve(parts.imprint.scorer.clone(), sender));
+    }
     let ended = flow.run(intake, &source, watch.stop).await;
     drop(watchdog);
 

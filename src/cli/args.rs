@@ -18,6 +18,7 @@ Examples:
   tamis check my.toml                               everything that would stop it, and what it would do
   tamis score my.toml < documents.jsonl             one JSON line a document on standard output
   tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
+  tamis top                                         a running worker's numbers, live in the terminal
   tamis model inspect models/tamis-en               what a model is, how it runs here, and how fast
   tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
 
@@ -96,6 +97,8 @@ pub enum Command {
     Cache(Cache),
     /// Show the whole road on this machine, with a broker inside the process and nothing to set up
     Demo(Demo),
+    /// Watch a running worker in the terminal: the numbers of its live page, once a second; q ends it
+    Top(Top),
     /// Look into a model's directory
     #[command(subcommand)]
     Model(Model),
@@ -133,6 +136,18 @@ pub struct Inspect {
     /// Threads on the CPU; 0 takes all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Top {
+    /// Where the worker's endpoints are
+    #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
+    pub address: String,
+
+    /// Print one frame as plain text and end
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Arguments of `completions`.

@@ -55,6 +55,7 @@ async fn watch(settings: Settings, sample: &[Vec<u8>], labels: Labels) -> Result
     let watch = Watch {
         stop: stop.receiver(),
         tap: Some(tap),
+        reread: None,
         progress: Progress::default(),
         announce: Box::new(app::announce),
     };

@@ -2,8 +2,8 @@
 
 use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{cache, check, demo, generated, inspect, progress, score};
-use crate::app::{self, Failure, Stop, Watch};
+use super::{cache, check, demo, generated, inspect, progress, score, top};
+use crate::app::{self, Failure, Reread, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
 use std::ffi::OsString;
@@ -27,7 +27,8 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         | Command::Demo(_)
         | Command::Man(_)
         | Command::Model(_)
-        | Command::Score(_) => Some("warn,rdkafka=off"),
+        | Command::Score(_)
+        | Command::Top(_) => Some("warn,rdkafka=off"),
         // What is wrong is a finding, told once.
         Command::Check(_) => Some("error,rdkafka=off"),
     };
@@ -42,6 +43,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Cache(args) => cache::cache(&args, &cli.overrides),
         Command::Completions(args) => generated::completions(&args),
         Command::Man(args) => generated::man(&args),
+        Command::Top(args) => top::top(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
         Command::Model(Model::Inspect(args)) => inspect::inspect(&args),
     };
@@ -78,7 +80,10 @@ fn run(args: &Run, overrides: &[Override]) -> Result<(), Failure> {
         let stop = Stop::listen(drain).map_err(app::bug)?;
         let told = Progress::default();
         let (stop, announce) = (stop.receiver(), Box::new(app::announce));
-        let watch = Watch { stop, tap: None, progress: told.clone(), announce };
+        let (file, sets) = (args.pipeline.clone(), overrides.to_vec());
+        let read = Box::new(move || self::settings(&file, &sets, Purpose::Run));
+        let reread = Some(Reread { file: args.pipeline.clone(), read });
+        let watch = Watch { stop, tap: None, reread, progress: told.clone(), announce };
         progress::shown(&told, true, app::run(settings, watch)).await.map(|_| ())
     })
 }

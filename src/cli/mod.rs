@@ -17,6 +17,7 @@ mod main;
 mod progress;
 mod report;
 mod score;
+mod top;
 
 pub use args::{
     Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man,

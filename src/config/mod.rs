@@ -5,6 +5,7 @@
 //! Invariants: an unknown key is never ignored; a value is never rounded or guessed; a secret is never printed.
 //! Must not know: anything that runs.
 
+mod change;
 mod check;
 mod error;
 mod override_;
@@ -17,7 +18,7 @@ pub use check::Purpose;
 pub use error::Error;
 pub use problem::{Problem, Wrong};
 
-use crate::pipeline::{DeliverySettings, Guarantee};
+use crate::pipeline::{DeliverySettings, Guarantee, ReloadSettings};
 use crate::sink::RouteSettings;
 use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub routes: RouteSettings,
     /// `[delivery]`: the guarantee and the bounds on what is in flight.
     pub delivery: DeliverySettings,
+    /// `[reload]`: when settings are read again.
+    pub reload: ReloadSettings,
     /// `[cache]`: where scores are kept.
     pub cache: cache::Settings,
     /// `[admin]`: where the endpoints listen.
@@ -209,6 +212,13 @@ impl Settings {
     pub fn validate(&self, purpose: Purpose) -> Result<(), Vec<Problem>> {
         let problems = check::problems(self, purpose);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The keys in which `other` differs from these settings, without their values, as in `models.default.path`; lists are compared whole, but
+    /// for rules, which go by their names.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        change::differences(self, other)
     }
 
     /// These settings as TOML, complete, with every secret replaced by `***`.

@@ -16,7 +16,7 @@ pub use near::nearest;
 pub use settings::{Evaluate, Missing, Override, RuleSettings, Settings};
 
 use crate::corpus::{Decision, Document, Reason, Signals, Status, Verdict};
-use crate::telemetry::metrics;
+use crate::telemetry::{Dial, metrics};
 use rule::Rule;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,6 +105,12 @@ impl Judge {
             });
         }
         verdict
+    }
+
+    /// What each rule asks of its signal, in the file's order.
+    #[must_use]
+    pub fn dials(&self) -> Vec<Dial> {
+        self.rules.iter().map(Rule::dial).collect()
     }
 
     /// The identity of these rules: 16 hexadecimal digits, equal exactly when names, signals, thresholds, overrides, `missing` and the rules' order

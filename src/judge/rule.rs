@@ -2,6 +2,7 @@
 
 use super::settings::{Missing, Override, RuleSettings};
 use crate::corpus::{Bound, Decision, Document, Signals};
+use crate::telemetry::Dial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,6 +84,19 @@ impl Rule {
             base: Thresholds::base(settings),
             by_language: settings.by_language.clone(),
             by_source: settings.by_source.clone(),
+        }
+    }
+
+    /// The rule's thresholds, for people.
+    pub(super) fn dial(&self) -> Dial {
+        Dial {
+            rule: Arc::clone(&self.name),
+            signal: Arc::clone(&self.signal),
+            min: self.base.min,
+            max: self.base.max,
+            review_below: self.base.review_below,
+            review_above: self.base.review_above,
+            overrides: self.by_language.len() + self.by_source.len(),
         }
     }
 

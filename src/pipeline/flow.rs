@@ -4,6 +4,7 @@
 //! revocation is answered when its lanes are drained or its deadline has come, whichever is first.
 
 use super::batch::Batch;
+use super::change::{Change, asked};
 use super::journey::Road;
 use super::ledger::{Ledger, Taken};
 use super::settings::DeliverySettings;
@@ -115,6 +116,8 @@ pub struct Flow {
     ended: bool,
     broken: Option<String>,
     drain_until: Option<Instant>,
+    changes: Option<mpsc::Receiver<Change>>,
+    change: Option<Change>,
 }
 
 impl Flow {
@@ -145,7 +148,15 @@ impl Flow {
             ended: false,
             broken: None,
             drain_until: None,
+            changes: None,
+            change: None,
         }
+    }
+
+    /// The same flow, which takes up these changes while it runs.
+    #[must_use]
+    pub fn heeding(self, changes: mpsc::Receiver<Change>) -> Self {
+        Self { changes: Some(changes), ..self }
     }
 
     /// Runs until the source ends, a stop is asked for and everything open is delivered, or something stops it.
@@ -165,14 +176,18 @@ impl Flow {
             }
             let wake_at = self.wake_at();
             let has_room = self.journeys.len() < self.settings.max_journeys;
-            let accepting = has_room && !self.ended && self.drain_until.is_none();
+            let accepting = has_room && !self.ended && self.drain_until.is_none() && self.change.is_none();
             tokio::select! {
                 biased;
                 Some(notice) = intake.notices.recv() => self.heed(notice)?,
                 Ok(_) = stop.wait_for(|stop| *stop), if self.drain_until.is_none() => {
                     source.stop();
                     self.board.set_draining();
+                    self.change = None;
                     self.drain_until = Some(Instant::now() + Duration::from_millis(self.settings.drain_ms));
+                }
+                Some(change) = asked(&mut self.changes), if self.change.is_none() && self.drain_until.is_none() => {
+                    self.change = Some(change);
                 }
                 Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(done).await?,
                 Some(journey) = self.journeys.join_next(), if !self.journeys.is_empty() => self.arrived(journey)?,
@@ -207,6 +222,7 @@ impl Flow {
             self.last_told = Some(now);
             metrics::permits(intake.allowance.documents(), intake.allowance.bytes());
             self.board.set_open(self.ledger.open_lanes());
+            self.board.tick();
         }
     }
 
@@ -294,6 +310,7 @@ impl Flow {
         if !self.commits.is_empty() {
             return;
         }
+        self.apply();
         if self.waiting.is_none() && (self.is_due(now) || self.tails_due(now)) {
             let parcels = self.ledger.take_ready(self.settings.max_batch_documents, self.settings.max_batch_bytes);
             self.last_tails = now;
@@ -305,12 +322,32 @@ impl Flow {
         }
     }
 
+    /// Puts a change in force once nothing is between reading and delivery. It waits for documents under way, and no new ones start meanwhile.
+    fn apply(&mut self) {
+        if !self.journeys.is_empty() || self.ledger.open_count() > 0 || self.waiting.is_some() {
+            return;
+        }
+        // No delivery holds the sink now.
+        let Some(sink) = Arc::get_mut(&mut self.sink) else { return };
+        let Some(Change { judge, imprint, routes, done }) = self.change.take() else { return };
+        self.board.set_policy(imprint.policy.clone());
+        let dials = judge.dials();
+        metrics::rules_known(dials.iter().map(|dial| &*dial.rule));
+        self.board.set_dials(dials);
+        self.road.set_judge(judge);
+        sink.change(imprint, &routes);
+        self.board.touch_progress();
+        // Whoever asked may have gone.
+        let _ = done.send(());
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.ledger.ready() > 0
             && (now >= self.last_commit + Duration::from_millis(self.settings.commit_interval_ms)
                 || self.ledger.ready() >= self.settings.max_batch_documents
                 || !self.revocations.is_empty()
                 || self.ended
+                || self.change.is_some()
                 || self.drain_until.is_some())
     }
 
@@ -391,6 +428,7 @@ impl Flow {
             metrics::settled(taken.at.elapsed().as_secs_f64());
         }
         self.summary.count(&parcel.body);
+        self.board.witness(&parcel.body);
         match &parcel.body {
             Judged::Document { verdict, document, .. } => {
                 let route = Route::from(verdict.decision);

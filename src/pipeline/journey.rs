@@ -10,7 +10,7 @@ use crate::judge::Judge;
 use crate::scorer::Scorer;
 use crate::signals::TextSignals;
 use crate::telemetry::metrics;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// What every journey shares.
@@ -21,11 +21,21 @@ pub struct Road {
     pub text: Vec<TextSignals>,
     /// Model signals, the cheapest first: those that can't change a verdict any more may be skipped.
     pub scorers: Vec<Scorer>,
-    /// Signals to verdicts.
-    pub judge: Judge,
+    /// Signals to verdicts. A journey keeps the judge that it began with.
+    pub judge: RwLock<Arc<Judge>>,
 }
 
 impl Road {
+    /// The judge in force.
+    fn judge(&self) -> Arc<Judge> {
+        Arc::clone(&self.judge.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Journeys that begin from now on are judged by `judge`.
+    pub(super) fn set_judge(&self, judge: Judge) {
+        *self.judge.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(judge);
+    }
+
     /// The whole journey.
     ///
     /// # Errors
@@ -60,6 +70,7 @@ impl Road {
     }
 
     async fn measure(&self, document: &Document) -> Result<(Signals, Verdict), Fault> {
+        let judge = self.judge();
         let mut signals = Signals::new();
         if let Some(language) = &document.language {
             signals.text("language", language.clone());
@@ -71,7 +82,7 @@ impl Road {
         let mut skipped = Vec::new();
         for scorer in &self.scorers {
             let names = scorer.signal_names();
-            if self.judge.needs(document, &signals, &names, &unmeasured) {
+            if judge.needs(document, &signals, &names, &unmeasured) {
                 signals.extend(scorer.score(document).await?);
                 unmeasured.retain(|name| !names.contains(name));
             } else {
@@ -79,7 +90,7 @@ impl Road {
                 skipped.extend(names);
             }
         }
-        let verdict = self.judge.judge_without(document, &signals, skipped);
+        let verdict = judge.judge_without(document, &signals, skipped);
         Ok((signals, verdict))
     }
 }

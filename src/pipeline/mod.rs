@@ -7,13 +7,15 @@
 //! Must not know: Kafka, ONNX, sled, files.
 
 mod batch;
+mod change;
 mod disposition;
 mod flow;
 mod journey;
 mod ledger;
 mod settings;
 
+pub use change::Change;
 pub use disposition::{Disposition, disposition};
 pub use flow::{Ending, Flow, Stopped, Summary};
 pub use journey::Road;
-pub use settings::{DeliverySettings, Guarantee};
+pub use settings::{DeliverySettings, Guarantee, ReloadSettings};

@@ -100,6 +100,10 @@ impl FilesSink {
         Ok(Self { names, format, imprint, desk, bookmark })
     }
 
+    pub(super) fn change(&mut self, imprint: Imprint) {
+        self.imprint = imprint;
+    }
+
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut texts: BTreeMap<String, Vec<u8>> = BTreeMap::new();

@@ -37,6 +37,11 @@ impl KafkaSink {
         Self { producer, topics, imprint, bookmark }
     }
 
+    pub(super) fn change(&mut self, imprint: Imprint, routes: &RouteSettings) {
+        self.topics = Route::ALL.map(|route| Arc::from(routes.place(route)));
+        self.imprint = imprint;
+    }
+
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         let mut outputs = Vec::with_capacity(batch.len());
         let mut owners = Vec::with_capacity(batch.len());

@@ -100,6 +100,15 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// From the next delivery on, outputs bear `imprint` and go where `routes` say; a files sink keeps the files that it opened.
+    pub fn change(&mut self, imprint: Imprint, routes: &RouteSettings) {
+        match self {
+            Self::Kafka(sink) => sink.change(imprint, routes),
+            Self::Files(sink) => sink.change(imprint),
+            Self::Report(report) => report.change(imprint),
+        }
+    }
+
     /// Delivers `batch` (in its order) and `positions`, all or nothing (a report: first the lines, then the positions). Blocking; bounded.
     ///
     /// # Errors

@@ -20,6 +20,10 @@ impl Report {
         Self { writer: Mutex::new(writer), imprint, bookmark }
     }
 
+    pub(super) fn change(&mut self, imprint: Imprint) {
+        self.imprint = imprint;
+    }
+
     pub(super) fn deliver(&self, batch: &[Parcel<Judged>], positions: &[Position]) -> Result<(), Failure> {
         self.write(batch)?;
         self.bookmark.commit(positions)

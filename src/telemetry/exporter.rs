@@ -227,6 +227,7 @@ mod tests {
         metrics::cache_lookups(3, 1);
         metrics::cache_error();
         metrics::cache_breaker(true);
+        metrics::reloaded("applied");
         metrics::committed(12, 0.3);
         metrics::commit_aborted(true);
         metrics::rebalanced(6);

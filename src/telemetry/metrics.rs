@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_macros, reason = "this is the one room in which series are recorded")]
 #![allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 
-use super::{languages, series as s};
+use super::{languages, odometer, series as s};
 use crate::corpus::{Fault, Route};
 use ::metrics::{counter, gauge, histogram};
 
@@ -76,6 +76,7 @@ pub fn device_batch(rows: usize, padded_tokens: usize, real_tokens: usize, targe
     counter!(s::DEVICE_PADDING.name).increment(padded_tokens.saturating_sub(real_tokens) as u64);
     counter!(s::DEVICE_TARGETS.name).increment(targets as u64);
     histogram!(s::DEVICE_RUN_SECONDS.name).record(seconds);
+    odometer::pass(real_tokens, seconds);
 }
 
 /// A device batch failed and was split or given up.
@@ -86,6 +87,7 @@ pub fn device_batch_failed() {
 /// Rows waiting for the device.
 pub fn device_backlog(rows: usize) {
     gauge!(s::DEVICE_BACKLOG.name).set(rows as f64);
+    odometer::backlog(rows);
 }
 
 /// A window waited `seconds` for its first pass.
@@ -120,6 +122,7 @@ pub fn device_provider(provider: &'static str) {
 pub fn cache_lookups(hits: usize, misses: usize) {
     counter!(s::CACHE_HITS.name).increment(hits as u64);
     counter!(s::CACHE_MISSES.name).increment(misses as u64);
+    odometer::lookups(hits, misses);
 }
 
 /// A cache operation failed or passed its deadline; the cache was bypassed for it.
@@ -130,6 +133,7 @@ pub fn cache_error() {
 /// Whether the cache is being bypassed.
 pub fn cache_breaker(open: bool) {
     gauge!(s::CACHE_BREAKER.name).set(if open { 1.0 } else { 0.0 });
+    odometer::bypass(open);
 }
 
 /// A commit (a transaction when exactly-once) delivered `documents` and took `seconds`.
@@ -196,6 +200,11 @@ pub fn rules_known<'a>(rules: impl IntoIterator<Item = &'a str>) {
             counter!(s::RULE_DECISIONS.name, "rule" => rule.to_owned(), "decision" => decision).increment(0);
         }
     }
+}
+
+/// Settings were read again; `outcome` is `applied`, `unchanged` or `refused`.
+pub fn reloaded(outcome: &'static str) {
+    counter!(s::RELOADS.name, "outcome" => outcome).increment(1);
 }
 
 /// Whether this worker is ready.

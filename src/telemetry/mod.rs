@@ -1,6 +1,7 @@
 //! Names of all metrics, typed recorders, the status board, logging.
 //!
-//! Owns: every series (its name, help, unit, labels, buckets), the Prometheus text, the status snapshot, the progress of a run, and how logs look.
+//! Owns: every series (its name, help, unit, labels, buckets), the Prometheus text, the status snapshot, the pulse of the last
+//! minutes, the progress of a run, and how logs look.
 //! In: facts, by typed functions and setters. Out: the metrics text, a [`Snapshot`], log lines on standard error.
 //! Invariants: no metric macro is used in any other room; no label comes from data, only from closed sets or from names in the
 //! pipeline file; nothing here waits, spawns, or opens a socket.
@@ -11,8 +12,12 @@ mod lanes;
 mod languages;
 mod logging;
 pub mod metrics;
+mod odometer;
 mod progress;
+mod pulse;
+mod ring;
 mod series;
+mod spread;
 mod status;
 
 pub use exporter::{Exporter, ExporterError};
@@ -20,5 +25,7 @@ pub use lanes::{Lag, OpenLane};
 pub use languages::labels as language_labels;
 pub use logging::{Format, LoggingError, init as init_logging};
 pub use progress::{Progress, Standing};
+pub use pulse::{History, KeepRate, Now, Reject, Vitals};
 pub use series::{Kind, Label, SERIES, Series, Values};
-pub use status::{Board, DocumentCounts, Facts, Partitions, Snapshot};
+pub use spread::{Dial, Histogram};
+pub use status::{Backlog, Board, DocumentCounts, Facts, LanesLag, Partitions, Reload, Snapshot};

@@ -85,6 +85,7 @@ const TOPIC: Label = Label { name: "topic", values: Values::Lanes };
 const PARTITION: Label = Label { name: "partition", values: Values::Lanes };
 const PERMIT: Label = Label { name: "kind", values: Values::Closed(&["documents", "bytes"]) };
 const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full"]) };
+const OUTCOME: Label = Label { name: "outcome", values: Values::Closed(&["applied", "unchanged", "refused"]) };
 const LANGUAGE: Label = Label { name: "language", values: Values::Languages };
 const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
 
@@ -107,6 +108,8 @@ table! {
     BUILD_INFO = "tamis_build_info", Gauge, Count, [VERSION], "Always 1; the label says which version runs.";
     READY = "tamis_ready", Gauge, Count, [], "1 while the model is warm, partitions are assigned and no drain is under way.";
     START_TIME = "tamis_start_time_seconds", Gauge, Seconds, [], "When this process began, in seconds since the Unix epoch.";
+    RELOADS = "tamis_reloads_total", Counter, Count, [OUTCOME],
+        "Times that settings were read again: put in force, unchanged, or refused so that the old ones stay.";
     RECORDS_READ = "tamis_records_read_total", Counter, Count, [], "Records read from the source, deletions included.";
     BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [], "Bytes of key, value and headers read from the source.";
     FETCHED_RECORDS = "tamis_kafka_fetched_records_total", Counter, Count, [],

@@ -5,10 +5,13 @@
 //! Must not know: who asks, or how it is shown.
 
 use super::lanes::{Lag, Lanes, OpenLane};
-use crate::corpus::{Lane, Route};
+use super::odometer::Reading;
+use super::pulse::{Pulse, Vitals};
+use super::spread::Dial;
+use crate::corpus::{Judged, Lane, Route};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is known about a worker before it starts.
@@ -22,6 +25,8 @@ pub struct Facts {
     pub scorer: String,
     /// The execution provider that is active, `cpu` or `cuda`; empty until the model is loaded.
     pub provider: String,
+    /// What is promised about delivery: `exactly-once` or `at-least-once`.
+    pub guarantee: &'static str,
 }
 
 /// The shared board. Clones are handles on the same one.
@@ -35,6 +40,8 @@ struct Shared {
     facts: Mutex<Facts>,
     lanes: Mutex<Vec<String>>,
     lags: Lanes,
+    pulse: Mutex<Pulse>,
+    reload: Mutex<Option<Reload>>,
     stuck: Mutex<Option<&'static str>>,
     model_warm: AtomicBool,
     draining: AtomicBool,
@@ -60,6 +67,8 @@ impl Board {
                 facts: Mutex::new(facts),
                 lanes: Mutex::default(),
                 lags: Lanes::default(),
+                pulse: Mutex::default(),
+                reload: Mutex::default(),
                 stuck: Mutex::default(),
                 model_warm: AtomicBool::new(false),
                 draining: AtomicBool::new(false),
@@ -85,6 +94,34 @@ impl Board {
     /// Other rules are in force from now on.
     pub fn set_policy(&self, policy: impl Into<String>) {
         self.edit_facts(|facts| facts.policy = policy.into());
+    }
+
+    /// What the rules ask of their signals, from now on.
+    pub fn set_dials(&self, dials: Vec<Dial>) {
+        self.pulse_lock().set_dials(dials);
+    }
+
+    /// From now on the beginnings of rejected texts are remembered, for who may look at the endpoints.
+    pub fn show_texts(&self) {
+        self.pulse_lock().show_text = true;
+    }
+
+    /// Settings were read again, now.
+    pub fn reloaded(&self, outcome: &'static str, why: Option<String>) {
+        let reload = Reload { at_ms: now_ms(), outcome, why };
+        *self.shared.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    /// A record was delivered and committed, now.
+    pub fn witness(&self, judged: &Judged) {
+        let (age, at_ms) = (self.shared.born.elapsed(), now_ms());
+        self.pulse_lock().witness(judged, age, at_ms);
+    }
+
+    /// Keeps the pulse's clock going; see [`Board::witness`]. Call it every second or so.
+    pub fn tick(&self) {
+        let (age, reading) = (self.shared.born.elapsed(), Reading::now());
+        self.pulse_lock().tick(age, reading);
     }
 
     /// These lanes (partitions) are ours now, and no others.
@@ -222,6 +259,8 @@ impl Board {
         let facts = shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let list = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last_commit_ms = shared.last_commit_ms.load(Relaxed);
+        let lags = self.lags();
+        self.tick();
         Snapshot {
             pipeline: facts.pipeline,
             version: env!("CARGO_PKG_VERSION"),
@@ -241,12 +280,21 @@ impl Board {
             uptime_ms: millis(shared.born.elapsed()),
             last_commit_at_ms: (last_commit_ms > 0).then_some(last_commit_ms),
             since_progress_ms: millis(self.since_progress()),
+            guarantee: facts.guarantee,
+            lag: Backlog::of(lags),
+            oldest_open_ms: millis(self.oldest_open()),
+            reload: shared.reload.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            vitals: self.pulse_lock().vitals(shared.born.elapsed()),
         }
     }
 
     fn since_progress(&self) -> Duration {
         let at = Duration::from_millis(self.shared.progress_ms.load(Relaxed));
         self.shared.born.elapsed().saturating_sub(at)
+    }
+
+    fn pulse_lock(&self) -> MutexGuard<'_, Pulse> {
+        self.shared.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn edit_facts(&self, edit: impl FnOnce(&mut Facts)) {
@@ -265,7 +313,7 @@ impl Board {
 }
 
 /// The board at one moment; `/status` is this as JSON. Times are whole milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
     /// The pipeline's name.
     pub pipeline: String,
@@ -303,6 +351,64 @@ pub struct Snapshot {
     pub last_commit_at_ms: Option<u64>,
     /// Milliseconds since something last moved.
     pub since_progress_ms: u64,
+    /// What is promised about delivery: `exactly-once` or `at-least-once`.
+    pub guarantee: &'static str,
+    /// What is still to do.
+    pub lag: Backlog,
+    /// How long the oldest document in flight has been so; 0 when there is none.
+    pub oldest_open_ms: u64,
+    /// The last time that settings were read again; `null` if they never were.
+    pub reload: Option<Reload>,
+    /// What flowed in the last minutes.
+    #[serde(flatten)]
+    pub vitals: Vitals,
+}
+
+/// What is still to do on the partitions that are ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Backlog {
+    /// Records not yet committed, over all partitions of which that is known; `null` if it is known of none.
+    pub records: Option<u64>,
+    /// The age of the oldest of them, in seconds.
+    pub seconds: f64,
+    /// The partitions that are furthest behind, at most [`Backlog::LISTED`].
+    pub partitions: Vec<LanesLag>,
+}
+
+/// How far one partition is behind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LanesLag {
+    /// `topic/partition`.
+    pub partition: String,
+    /// Records not yet committed; `null` until the source has said what is there.
+    pub records: Option<u64>,
+    /// The age of the oldest of them, in seconds.
+    pub seconds: f64,
+}
+
+impl Backlog {
+    /// Partitions that are told of by name.
+    pub const LISTED: usize = 64;
+
+    fn of(mut lags: Vec<Lag>) -> Self {
+        let records = lags.iter().filter_map(|lag| lag.records).reduce(u64::saturating_add);
+        let seconds = lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
+        lags.sort_by(|a, b| b.records.cmp(&a.records).then_with(|| a.lane.cmp(&b.lane)));
+        lags.truncate(Self::LISTED);
+        let told = |lag: Lag| LanesLag { partition: lag.lane.to_string(), records: lag.records, seconds: lag.seconds };
+        Self { records, seconds, partitions: lags.into_iter().map(told).collect() }
+    }
+}
+
+/// One reading of settings while the worker ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// `applied`, `unchanged` or `refused`.
+    pub outcome: &'static str,
+    /// What was wrong, or what changed.
+    pub why: Option<String>,
 }
 
 /// The partitions that are ours.

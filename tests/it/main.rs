@@ -25,6 +25,7 @@ mod memory;
 mod outage;
 mod records;
 mod referee;
+mod reload;
 mod scores;
 mod secrets;
 mod security;
