@@ -44,6 +44,7 @@ fn directory(family: &str, graph: &str) -> TempDir {
 fn settings(path: &Path) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
+        manifest_sha256: String::new(),
         device: engine::Device::Cpu,
         head_check: HeadCheck::Warn,
         threads: 1,

@@ -36,6 +36,7 @@ fn fixture(name: &str) -> PathBuf {
 async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
     let settings = engine::Settings {
         path: fixture(name),
+        manifest_sha256: String::new(),
         device: engine::Device::Cpu,
         head_check: HeadCheck::Warn,
         threads: 1,
