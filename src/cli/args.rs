@@ -484,6 +484,6 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "check", "score", "cache", "demo", "model", "completions", "man"]);
+        assert_eq!(names, ["run", "check", "score", "cache", "demo", "top", "model", "completions", "man"]);
     }
 }

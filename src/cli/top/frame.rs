@@ -76,7 +76,8 @@ fn head(view: &View, status: &Status, lines: &mut Vec<Line<'static>>) {
     };
     let brokers = status.brokers_up.map_or(String::new(), |up| format!(" · {}", counted(up, "broker")));
     let partitions = counted(status.partitions.count as u64, "partition");
-    let facts = [&status.guarantee, &format!("{partitions}{brokers}"), &status.provider, &cache];
+    let tokens = format!("{:.0} tokens/s", status.now.tokens_per_second);
+    let facts = [&status.guarantee, &format!("{partitions}{brokers}"), &status.provider, &tokens, &cache];
     let facts: Vec<&str> = facts.into_iter().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
     lines.push(Line::styled(format!("{} · policy {}", facts.join(" · "), status.policy), view.soft()));
     if let Some(reload) = &status.reload {
@@ -91,9 +92,8 @@ fn head(view: &View, status: &Status, lines: &mut Vec<Line<'static>>) {
         Some(records) => format!("{records} behind ({:.1} s)", status.lag.seconds),
         None => "lag not known".to_owned(),
     };
-    let open = format!("{} in flight (oldest {:.1} s)", status.in_flight, millis(status.oldest_open_ms));
-    let device =
-        format!("device {} busy, {:.0} tokens/s", percent(status.now.device_busy), status.now.tokens_per_second);
+    let open = format!("{} in flight ({:.1} s)", status.in_flight, millis(status.oldest_open_ms));
+    let device = format!("device {}", percent(status.now.device_busy));
     let kept = status.now.keep_rate.map_or("–".to_owned(), percent);
     lines.push(Line::styled(
         format!("{total:.1} documents/s   {kept} kept   {behind}   {open}   {device}"),

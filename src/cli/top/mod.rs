@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How often the worker is asked.
 const BEAT: Duration = Duration::from_secs(1);
 /// The size of the frame that `--once` prints, where that is no terminal.
-const PLAIN: (u16, u16) = (100, 48);
+const PLAIN: (u16, u16) = (120, 48);
 
 /// What is known: the last status, and what went wrong since.
 struct View {
