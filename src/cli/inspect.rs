@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::exit::Exit;
 use super::main::block_on;
 use crate::app::{self, Failure, Inspected};
-use crate::scorer::{Pace, Special};
+use crate::scorer::{Inspection, Pace, Special};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -79,16 +79,7 @@ fn page(inspected: &Inspected) -> String {
         Some(files) => page.line("manifest", format_args!("{files} files are as manifest.json says")),
         None => page.line("manifest", "none: files are not checked"),
     }
-    let cut: Vec<String> = model.cut.iter().map(|cut| format!("{} ({})", cut.value, cut.operator)).collect();
-    match &standing.why_full {
-        None => page
-            .line("head", format_args!("hoisted: {} matrix products behind {}", model.moved_products, cut.join(", "))),
-        Some(why) => page.line("head", format_args!("full: {why}")),
-    }
-    match standing.difference_nats {
-        Some(nats) => page.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full")),
-        None => page.line("self-check", "none: there is only one head"),
-    }
+    head(model, &mut page);
     let health = &model.health;
     let verdict = if health.is_sound() { "makes sense" } else { "makes no sense" };
     page.line(
@@ -113,6 +104,20 @@ fn page(inspected: &Inspected) -> String {
         ),
     );
     page.0
+}
+
+fn head(model: &Inspection, page: &mut Page) {
+    let standing = &model.standing;
+    let cut: Vec<String> = model.cut.iter().map(|cut| format!("{} ({})", cut.value, cut.operator)).collect();
+    match &standing.why_full {
+        None => page
+            .line("head", format_args!("hoisted: {} matrix products behind {}", model.moved_products, cut.join(", "))),
+        Some(why) => page.line("head", format_args!("full: {why}")),
+    }
+    match standing.difference_nats {
+        Some(nats) => page.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full")),
+        None => page.line("self-check", "none: there is only one head"),
+    }
 }
 
 fn special(special: &Special) -> String {
