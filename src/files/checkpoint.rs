@@ -50,6 +50,9 @@ struct Entry {
     outputs: BTreeMap<String, u64>,
 }
 
+/// What a checkpoint says: marks by lane, and committed lengths by file name.
+type Said = (BTreeMap<String, Mark>, BTreeMap<String, u64>);
+
 /// An open checkpoint; nobody else has it open.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -88,7 +91,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The journal can't be read, or is damaged.
-    pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Mark>, BTreeMap<String, u64>), Error> {
+    pub(super) fn read(dir: &Path) -> Result<Said, Error> {
         let Entry { inputs, outputs, .. } = whole(dir)?;
         Ok((inputs, outputs))
     }

@@ -32,7 +32,9 @@ const GAP_LONGEST: Duration = Duration::from_secs(7);
 const NAP: Duration = Duration::from_millis(2);
 /// How often positions past the last record are told.
 const TAILS: Duration = Duration::from_secs(2);
-const CLOSE_BUDGET: Duration = Duration::from_secs(15);
+/// How long leaving the group may take. The client library gives the broker 5 s to answer that; an offset commit without an answer holds it
+/// up for longer, and no answer is worth more.
+const CLOSE_BUDGET: Duration = Duration::from_secs(7);
 
 /// What the owner of the driver asks of it.
 #[derive(Debug, Default)]
@@ -256,6 +258,13 @@ impl Driver {
         }
         while !self.consumer.closed() && Instant::now() < deadline {
             let _ = self.consumer.poll(POLL);
+        }
+        if !self.consumer.closed() {
+            tracing::warn!(
+                "the brokers did not answer in time, the group will notice by itself that this worker is gone"
+            );
+            // Dropping an open client waits without a bound; this one is left to the end of the process.
+            std::mem::forget(Arc::clone(&self.consumer));
         }
     }
 }

@@ -20,6 +20,8 @@ use tokio::task::{JoinError, JoinSet};
 
 /// How often what is open on each lane is told.
 const TELL: Duration = Duration::from_millis(500);
+/// How long a drain waits for a delivery step that delivers nothing but tails: in an outage that may take minutes, and nobody needs it.
+const TAILS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a flow came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +113,8 @@ pub struct Flow {
     revocations: Vec<Revocation>,
     last_commit: Instant,
     last_tails: Instant,
+    /// Since when nothing but tails has been on its way.
+    only_tails: Option<Instant>,
     last_told: Option<Instant>,
     summary: Summary,
     ended: bool,
@@ -143,6 +147,7 @@ impl Flow {
             revocations: Vec::new(),
             last_commit: Instant::now(),
             last_tails: Instant::now(),
+            only_tails: None,
             last_told: None,
             summary: Summary::default(),
             ended: false,
@@ -230,7 +235,7 @@ impl Flow {
         (self.ended || self.drain_until.is_some())
             && self.ledger.open_count() == 0
             && self.waiting.is_none()
-            && self.commits.is_empty()
+            && (self.commits.is_empty() || self.only_tails.is_some_and(|since| since.elapsed() >= TAILS_PATIENCE))
     }
 
     /// The channel of records closed. For lines that is the end, unless a notice says otherwise; for Kafka it never is.
@@ -359,6 +364,7 @@ impl Flow {
     }
 
     fn start(&mut self, batch: Batch) {
+        self.only_tails = batch.parcels.is_empty().then(Instant::now);
         let sink = Arc::clone(&self.sink);
         self.commits.spawn_blocking(move || {
             let started = Instant::now();

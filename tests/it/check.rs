@@ -416,6 +416,9 @@ fn files_are_looked_at_as_a_run_would_and_nothing_is_left_behind() {
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
     said.says("ok", &["sink.files.dir", "will be made"]);
     said.says("deliver", &["a kill repeats and loses nothing"]);
+    assert!(!said.out.contains("until decided"), "{}", said.out);
+    let early = ["--offline", "--set", "judge.evaluate=until-decided"];
+    tamis("check", &file, &early).says("judge", &["until decided"]);
     said.says("ok", &["1 files, 1 of them still to be read"]);
     assert!(!dir.join("out").exists());
     assert_eq!(tamis("run", &file, &[]).code, Some(0));

@@ -163,3 +163,43 @@ fn a_frozen_or_crashed_broker_ends_no_worker_badly_and_loses_nothing() {
         "{verdict}"
     );
 }
+
+/// What stands at the end of the partition is committed by a step of its own; nobody may wait minutes for that.
+#[test]
+fn a_stop_is_heard_while_only_the_end_of_a_partition_is_being_committed_to_a_frozen_broker() {
+    let broker = Broker::start("tail-broker", &[]);
+    let mut referee = Referee::at(&broker.address);
+    let topics = Topics::new("tail");
+    referee.create(&topics.all(), 1);
+    let mut start = |guarantee: &str| {
+        let reads = format!("topics = [{:?}]\ngroup = \"tail-{guarantee}\"", topics.input);
+        let more = format!("[delivery]\ncommit_interval_ms = 7000\nguarantee = \"{guarantee}\"\n");
+        let file = pipeline_at(&broker.address, &format!("tail-{guarantee}"), &reads, "", &topics, &more);
+        let mut worker = Worker::run(guarantee, &file, &[]);
+        worker.wait_ready();
+        worker
+    };
+    let mut workers = ["exactly-once", "at-least-once"].map(&mut start);
+    // Two transactions of eight, and an aborted one.
+    let deed = json!({"topic": topics.input, "first": 0, "count": 24, "each": 8, "keys": 60});
+    assert_eq!(referee.ask("transact", deed)["committed"], 16);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while workers.iter().any(|worker| worker.metric("tamis_documents_total") < 16.0) {
+        assert!(Instant::now() < deadline, "{}\n{}", workers[0].log(), workers[1].log());
+        sleep(Duration::from_millis(20));
+    }
+    broker.signal("-STOP");
+    // The end is due 7 s after the documents were.
+    sleep(Duration::from_secs(9));
+    for worker in &workers {
+        assert_eq!(worker.metric("tamis_documents_in_flight"), 0.0, "{}", worker.log());
+        worker.signal("-TERM");
+    }
+    let asked = Instant::now();
+    for worker in &mut workers {
+        assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+        eprintln!("{}: ended {:.1} s after SIGTERM", worker.name(), asked.elapsed().as_secs_f64());
+    }
+    broker.signal("-CONT");
+    assert!(asked.elapsed() < Duration::from_secs(25), "{:?}", asked.elapsed());
+}

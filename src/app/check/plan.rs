@@ -4,7 +4,7 @@
 
 use crate::config::Settings;
 use crate::corpus::Route;
-use crate::judge::{Missing, Override, RuleSettings};
+use crate::judge::{Evaluate, Missing, Override, RuleSettings};
 use crate::pipeline::Guarantee;
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub struct Plan {
     pub text_signals: Vec<String>,
     /// The rules in words.
     pub rules: Vec<String>,
+    /// Whether model signals that can't change the verdict any more are left out.
+    pub until_decided: bool,
     /// Where each verdict goes: route and topic.
     pub routes: Vec<(&'static str, String)>,
     /// What delivery promises, and how often it happens.
@@ -68,6 +70,7 @@ impl Plan {
             scores,
             text_signals,
             rules: settings.rules.iter().map(rule).collect(),
+            until_decided: settings.judge.evaluate == Evaluate::UntilDecided,
             routes: routes(settings),
             delivery: delivery(settings),
         }
@@ -93,6 +96,12 @@ impl Plan {
                 .map(|name| ("measure", format!("{name}: counts and rates of the text, without a model"))),
         );
         lines.extend(self.rules.iter().map(|rule| ("judge", rule.clone())));
+        if self.until_decided {
+            lines.push((
+                "judge",
+                "until decided: scores that can't change the verdict any more are not made".to_owned(),
+            ));
+        }
         if self.rules.is_empty() {
             lines.push(("judge", "no rules: every document passes".to_owned()));
         }

@@ -8,12 +8,15 @@ use rdkafka::metadata::MetadataTopic;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// A pattern and how many topics it matches, or why that is not known.
+type Count = (String, Result<usize, String>);
+
 /// How many topics each of `patterns` matches now, and the names of all these.
 pub(super) fn matches<C: ClientContext>(
     client: &Client<C>,
     patterns: &[&str],
     wait: Duration,
-) -> (Vec<(String, Result<usize, String>)>, BTreeSet<String>) {
+) -> (Vec<Count>, BTreeSet<String>) {
     let mut names = BTreeSet::new();
     if patterns.is_empty() {
         return (Vec::new(), names);
