@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "fixtures"))
@@ -54,11 +55,20 @@ def tokenizer(size):
     return tiny.tokenizer_json(tokens, normalizer, {"type": "BertPreTokenizer"}, wrap, body), names
 
 
+def widen(graph):
+    """Puts weights that are kept in half precision and cast at once into single precision, or nobody would know them for weights."""
+    weights = {weight.name: weight for weight in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Cast" and node.input[0] in weights]:
+        wide = onnx.numpy_helper.to_array(weights[node.input[0]]).astype(onnx.helper.tensor_dtype_to_np_dtype(node.attribute[0].i))
+        graph.initializer.append(onnx.numpy_helper.from_array(wide, node.output[0]))
+        graph.node.remove(node)
+
+
 def quantised(model, out):
     """Writes `model`, a directory, as int8 to `out`.
 
-    The head's two products stay in single precision: a scale is one for a whole tensor, so that a quantised head would say
-    something else at masked positions alone than among all positions, and could not be hoisted.
+    What follows the last attention, five products, stays in single precision: there a scale for a whole tensor would be another one
+    for the scored positions alone than for all, and tamis could not move these products to the scored positions.
     """
     import shutil
 
@@ -68,10 +78,11 @@ def quantised(model, out):
     for name in ("tokenizer", "tokenizer_config", "config"):
         shutil.copyfile(model / f"{name}.json", out / f"{name}.json")
     graph = onnx.load(model / "model.onnx")
+    widen(graph.graph)
     for node in graph.graph.node:
         node.name = node.name or node.output[0]
-    head = [node.name for node in graph.graph.node if node.op_type == "MatMul"][-2:]
-    kept = dict(op_types_to_quantize=["MatMul"], nodes_to_exclude=head, weight_type=QuantType.QInt8)
+    tail = [node.name for node in graph.graph.node if node.op_type == "MatMul"][-5:]
+    kept = dict(op_types_to_quantize=["MatMul"], nodes_to_exclude=tail, weight_type=QuantType.QInt8)
     quantize_dynamic(graph, out / "model.onnx", **kept)
 
 
