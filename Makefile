@@ -37,11 +37,9 @@ test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory 
 	$(or $(PYTHON),python3) tools/bench/make_model.py var/large --vocab 270000 --hidden 2048 --layers 1 --heads 16 --external
 	$(or $(PYTHON),python3) tools/bench/memory.py var/large --tamis $(release)/tamis --words 60 --window 128
 
-bench: build ## tokens a second against ONNX Runtime alone, on random models of BERT's and XLM-R's size (PYTHON as above)
+bench: build ## tokens and targets a second against ONNX Runtime alone and minicons; half an hour (QUICK=1: minutes; PYTHON=your own)
 	cargo build --release --locked --examples
-	for model in 'base --vocab 30522' 'xlm --vocab 250002'; do set -- $$model; \
-	$(or $(PYTHON),python3) tools/bench/make_model.py var/bench-$$1 $$2 $$3 --hidden 768 --layers 12 --heads 12 --positions 512; \
-	$(or $(PYTHON),python3) tools/bench/throughput.py var/bench-$$1 --build $(release); done
+	tools/bench/run.sh "$(release)"
 
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
@@ -87,7 +85,7 @@ deploy-check: setup-test ## check deploy/ by the tools that will read it: system
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/deploy var/page var/wide var/large var/bench-base var/bench-xlm
+	rm -rf var/ort var/venv var/kafka var/deploy var/page var/wide var/large var/bench var/bench-*
 
 setup-build:
 	@tools/setup/system.sh build

@@ -49,7 +49,6 @@ fn settings(path: &Path) -> engine::Settings {
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens: 512,
-        manifest_sha256: String::new(),
     }
 }
 

@@ -41,7 +41,6 @@ async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens,
-        manifest_sha256: String::new(),
     };
     let model = Model::load("tiny", &settings, Needs::default()).await.unwrap();
     assert_eq!(model.engine().head(), "hoisted", "{name}");

@@ -15,7 +15,7 @@ def drawn(model, count, shortest, longest, seed=1):
     return [" ".join(dice.choices(words, k=dice.randint(shortest, longest))) for _ in range(count)]
 
 
-def sample(count, longest=60):
-    """The first `count` texts of the demo's sample, cut to `longest` words."""
-    texts = [json.loads(line)["text"] for line in SAMPLE.read_text().splitlines()]
-    return [" ".join(text.split()[:longest]) for text in texts[:count]]
+def sample(count, words=24):
+    """The first `count` texts of the demo's sample that are plain English, of books and offices, cut to so many words."""
+    lines = [line for line in SAMPLE.read_bytes().splitlines() if line.startswith((b'{"id": "book', b'{"id": "gov'))]
+    return [" ".join(json.loads(line)["text"].split()[:words]) for line in lines[:count]]

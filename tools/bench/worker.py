@@ -46,6 +46,7 @@ class Tamis:
                 raise RuntimeError(f"tamis stopped: {self.said()}")
             line = json.loads(answer)
             signals = line["signals"]
+            self.scorer = line["scorer"]
             found[line["id"]] = signals["pll.tokens"], signals["pll.nll_token"] * signals["pll.tokens"]
         return [found[str(place)] for place in range(len(texts))]
 
