@@ -25,17 +25,19 @@ fn a_worker_that_logs_everything_and_answers_everything_never_shows_its_password
     let in_file = format!("source.kafka.properties_files.sasl.password={}", secret_file());
     let mut written = login("SCRAM-SHA-512");
     written.push(("sasl.password", SECRET.into()));
-    let ways: [(&str, _, Vec<&str>, Vec<(&str, &str)>); 3] = [
-        ("secret-in-environment", login("PLAIN"), vec![], vec![(VARIABLE, SECRET)]),
-        ("secret-in-file", login("PLAIN"), vec!["--set", &in_file], vec![]),
-        ("secret-in-pipeline", written, vec![], vec![]),
+    let environment: &[(&str, &str)] = &[(VARIABLE, SECRET)];
+    let set: &[&str] = &["--set", &in_file];
+    let ways = [
+        ("secret-in-environment", login("PLAIN"), &[][..], environment),
+        ("secret-in-file", login("PLAIN"), set, &[]),
+        ("secret-in-pipeline", written, &[], &[]),
     ];
     for (name, properties, more, environment) in ways {
         let (topics, file) = pipeline(name, &guarded.login, &properties, "");
         referee.create(&topics.all(), 1);
         referee.ask("produce", json!({"topic": topics.input, "partitions": 1, "first": 0, "count": 20}));
-        let more = [&more[..], &LOUD[..]].concat();
-        let mut worker = Worker::run_in(name, &file, &more, &environment);
+        let more = [more, &LOUD[..]].concat();
+        let mut worker = Worker::run_in(name, &file, &more, environment);
         worker.wait_ready();
         let deadline = Instant::now() + Duration::from_secs(180);
         while referee.ask("committed", json!({"topic": topics.input, "group": name}))["lag"] != 0 {
@@ -55,7 +57,7 @@ fn a_worker_that_logs_everything_and_answers_everything_never_shows_its_password
         for (command, flags) in
             [("check", &["--json"][..]), ("check", &["--offline"]), ("score", &["--input", "/dev/null"])]
         {
-            let (code, said) = ended(command, &file, &[&more[..], flags].concat(), &environment);
+            let (code, said) = ended(command, &file, &[&more[..], flags].concat(), environment);
             assert_eq!(code, Some(0), "{name}, {command} {flags:?}");
             hides(&format!("{name}, {command} {flags:?}"), &said);
         }
