@@ -160,6 +160,10 @@ impl Model {
 /// What the model's file says of itself.
 pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     let path = dir.join(GRAPH);
+    // A pipe or a device might never end.
+    if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::Unreadable { path, why: "not a regular file".to_owned() });
+    }
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => return Err(Error::Unreadable { path, why: error.to_string() }),
