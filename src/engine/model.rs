@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The graph's file name in a model directory.
 pub(super) const GRAPH: &str = "model.onnx";
@@ -103,7 +103,7 @@ fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|error| unreadable(path, &error))
 }
 
-fn sha256(path: &PathBuf) -> Result<String, Error> {
+fn sha256(path: &Path) -> Result<String, Error> {
     let mut file = open(path)?;
     let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
