@@ -117,6 +117,13 @@ impl Page {
             Some(nats) => self.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full")),
             None => self.line("self-check", "none: there is only one head"),
         }
+        let moved = standing.company_nats.map_or_else(|| "?".to_owned(), |nats| format!("{nats:.1e}"));
+        let lengths =
+            if standing.padded { "of several lengths" } else { "of one length only, as padding changes scores" };
+        self.line(
+            "batches",
+            format_args!("rows {lengths}; a row's score moves by {moved} nats with its batch in the check"),
+        );
         let health = &model.health;
         let verdict = if health.is_sound() { "makes sense" } else { "makes no sense" };
         self.line(

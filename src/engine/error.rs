@@ -53,8 +53,10 @@ pub enum Error {
         why: String,
     },
     /// The worst-case batch failed at load.
-    #[error("the model can't run a batch of {rows} rows of {tokens} tokens ({why}); lower budget_tokens")]
+    #[error("the model can't run a batch of {rows} rows of {tokens} tokens ({why}){}", if *memory { "; lower budget_tokens" } else { "" })]
     WarmUp {
+        /// Whether memory ran out.
+        memory: bool,
         /// Rows of the batch.
         rows: usize,
         /// Tokens of each row.

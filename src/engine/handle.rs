@@ -325,13 +325,15 @@ impl Drop for Engine {
 impl Engine {
     /// An engine whose device does what `script` says.
     pub(super) fn scripted(script: device::Script, vocabulary: Vocabulary, budget: usize) -> Self {
-        let budget = Budget { tokens: budget, positions: usize::MAX };
+        let budget = Budget { tokens: budget, positions: usize::MAX, real_percent: 80 };
         let runner = device::Runner::Scripted(script);
         let standing = Standing {
             provider: "cpu",
             head: "full",
             difference_nats: None,
             why_full: None,
+            company_nats: None,
+            padded: true,
             batch_tokens: budget.tokens,
             batch_positions: budget.tokens,
         };

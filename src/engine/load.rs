@@ -20,6 +20,8 @@ const LOGITS_BYTES_MAX: usize = 192 << 20;
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
 const WARM_UP_TOKENS_MAX: usize = 512;
+/// In a batch of several lengths at least this share of the tokens is real, in percent.
+const REAL_PERCENT_MIN: usize = 80;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
 
@@ -45,6 +47,11 @@ pub struct Standing {
     pub difference_nats: Option<f64>,
     /// Why the head is `full`; absent if it is hoisted.
     pub why_full: Option<String>,
+    /// The largest difference that company makes, in nats: readings of the rows of the check alone, and padded in one batch. Absent if
+    /// they could not be scored.
+    pub company_nats: Option<f64>,
+    /// Whether rows of several lengths share a batch: not where padding changes the scores of other rows beyond rounding.
+    pub padded: bool,
     /// Padded tokens of one batch, at most.
     pub batch_tokens: usize,
     /// Scored positions of one batch, at most.
@@ -75,9 +82,15 @@ where
     };
     full.score(&vocabulary.probe(1, 1, 1)).map_err(misfit)?;
     let provider = full.provider();
-    let batch = vocabulary.check();
+    let rows = vocabulary.check_rows();
+    let batch = vocabulary.batch(&rows);
     let expected = full.score(&batch).map(|scored| scored.readings).map_err(|failure| failure.why);
+    let company_nats = expected.as_ref().ok().and_then(|together| company(&mut full, vocabulary, &rows, together));
     drop(full);
+    let padded = company_nats.is_some_and(|nats| nats <= export.tolerance_nats);
+    if !padded {
+        tracing::warn!(path = %settings.path.display(), ?company_nats, "padding changes scores, batches hold rows of one length only");
+    }
     let mut difference_nats = None;
     let hoisted = expected.and_then(|expected| {
         let (onnx, difference) = hoisted((settings, needs), export.rewrite, (&batch, &expected), provider)?;
@@ -95,7 +108,9 @@ where
         }
     };
     let (provider, head) = (onnx.provider(), onnx.head());
+    let real_percent = if padded { REAL_PERCENT_MIN } else { 100 };
     let budget = budget(settings.budget_tokens, vocabulary.width.max(vocabulary.size), needs, head);
+    let budget = Budget { real_percent, ..budget };
     metrics::device_provider(provider);
     metrics::device_loaded(head.as_str(), budget.tokens);
     let mut runner = Runner::Onnx(Box::new(onnx));
@@ -103,7 +118,8 @@ where
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
     let (batch_tokens, batch_positions) = (budget.tokens, budget.positions.min(budget.tokens));
     let head = head.as_str();
-    let standing = Standing { provider, head, difference_nats, why_full, batch_tokens, batch_positions };
+    let standing =
+        Standing { provider, head, difference_nats, why_full, company_nats, padded, batch_tokens, batch_positions };
     Ok(Loaded { runner, standing, budget })
 }
 
@@ -130,15 +146,32 @@ fn hoisted(
     }
 }
 
+/// How far readings of `rows`, each alone, are from those of all of them `together`, padded, in nats. Padding must not be seen: a convolution
+/// over positions, say, sees it all the same, and so does a quantisation whose scale spans the batch.
+fn company(
+    onnx: &mut Onnx,
+    vocabulary: &Vocabulary,
+    rows: &[(Vec<u32>, Vec<u32>)],
+    together: &[Reading],
+) -> Option<f64> {
+    let mut alone = Vec::with_capacity(together.len());
+    for row in rows {
+        alone.extend(onnx.score(&vocabulary.batch(std::slice::from_ref(row))).ok()?.readings);
+    }
+    let differences = alone.iter().zip(together).map(|(alone, together)| alone.difference(together));
+    (alone.len() == together.len()).then(|| differences.fold(0.0, f64::max))
+}
+
 fn budget(tokens: usize, width: usize, needs: Needs, head: Head) -> Budget {
-    let (tokens, row) = (tokens.max(1), 4 * width.max(1));
+    let (tokens, row, real_percent) = (tokens.max(1), 4 * width.max(1), REAL_PERCENT_MIN);
     // The product, the logits, and their log-softmax; ranks and odds take up to three buffers more while they are computed.
     let copies = if needs == Needs::default() { 3 } else { 6 };
     match head {
-        Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX },
+        Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX, real_percent },
         Head::Hoisted => Budget {
             tokens,
             positions: tokens.div_ceil(TOKENS_PER_POSITION).min(LOGITS_BYTES_MAX / (copies * row)).max(1),
+            real_percent,
         },
     }
 }
@@ -153,11 +186,11 @@ fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: H
             Head::Hoisted => (budget.positions / rows).min(tokens.div_ceil(TOKENS_PER_POSITION)),
         };
         let scored = runner.score(&vocabulary.probe(rows, tokens, masked));
-        let wrong = |why: String| Err(Error::WarmUp { rows, tokens, why });
+        let wrong = |Failure { memory, why }| Err(Error::WarmUp { memory, rows, tokens, why });
         match scored {
-            Err(failure) => return wrong(failure.why),
+            Err(failure) => return wrong(failure),
             Ok(scored) if !scored.readings.iter().all(Reading::is_finite) => {
-                return wrong("its scores are not finite numbers".to_owned());
+                return wrong(Failure { memory: false, why: "its scores are not finite numbers".to_owned() });
             }
             // The last and longest rows are the dearest tokens: live ones cost less, so falling far below this means something.
             Ok(scored) => metrics::device_baseline(rows * tokens, scored.spent.as_secs_f64()),
@@ -177,7 +210,7 @@ impl Vocabulary {
 
     /// Rows of random ids and of several lengths, with every fifth position masked. Always the same; shorter for a vocabulary so
     /// wide that whole logits would take much memory.
-    fn check(&self) -> Batch {
+    fn check_rows(&self) -> Vec<(Vec<u32>, Vec<u32>)> {
         let [longest, ..] = CHECK_TOKENS;
         let room = LOGITS_BYTES_MAX / 3 / (4 * self.width.max(self.size).max(1) * CHECK_TOKENS.len());
         let mut state = 1_u64;
@@ -192,7 +225,7 @@ impl Vocabulary {
             let group = (0..).step_by(5).take(ids.len().div_ceil(5)).collect();
             (ids, group)
         });
-        self.batch(&rows)
+        rows.to_vec()
     }
 
     /// Rows that nobody waits for.
@@ -216,20 +249,27 @@ mod tests {
     #[test]
     fn the_widest_vocabulary_makes_the_batches_smaller() {
         let full = budget(2048, 250_000, Needs::default(), Head::Full);
-        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX });
-        assert_eq!(budget(2048, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 2048, positions: 67 });
-        assert_eq!(budget(16_384, 250_000, Needs::default(), Head::Hoisted), Budget { tokens: 16_384, positions: 67 });
-        assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1 });
+        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX, real_percent: 80 });
+        assert_eq!(
+            budget(2048, 250_000, Needs::default(), Head::Hoisted),
+            Budget { tokens: 2048, positions: 67, real_percent: 80 }
+        );
+        assert_eq!(
+            budget(16_384, 250_000, Needs::default(), Head::Hoisted),
+            Budget { tokens: 16_384, positions: 67, real_percent: 80 }
+        );
+        assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1, real_percent: 80 });
     }
 
     #[test]
     fn the_check_is_padded_masked_and_within_the_model() {
         let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 100, width: 100, max_positions: 30 };
-        let batch = vocabulary.check();
+        let batch = vocabulary.batch(&vocabulary.check_rows());
         assert_eq!((batch.rows, batch.tokens, batch.real_tokens), (4, 30, 30 + 30 + 7 + 20));
         assert_eq!(batch.targets.len(), 6 + 6 + 2 + 4);
         assert!(batch.ids.iter().all(|id| (0..100).contains(id)));
-        let wide = Vocabulary { width: 250_000, max_positions: 512, ..vocabulary }.check();
+        let wide = Vocabulary { width: 250_000, max_positions: 512, ..vocabulary };
+        let wide = wide.batch(&wide.check_rows());
         assert_eq!((wide.rows, wide.tokens, wide.real_tokens), (4, 16, 16 + 11 + 3 + 7));
         assert_eq!(wide.targets.len(), 4 + 3 + 1 + 2);
     }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The graph's file name in a model directory.
 pub(super) const GRAPH: &str = "model.onnx";
@@ -135,15 +135,24 @@ pub(super) fn fingerprint(dir: &Path, weights: &[String]) -> Result<[u8; 32], Er
     let mut hasher = blake3::Hasher::new();
     for name in names {
         let path = dir.join(name);
-        let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let file = open(&path)?;
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
         hasher.update_reader(file).map_err(|error| unreadable(&path, &error))?;
     }
     Ok(*hasher.finalize().as_bytes())
 }
 
-fn sha256(path: &PathBuf) -> Result<String, Error> {
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+/// Opens a file that ends: a pipe or a device might never.
+fn open(path: &Path) -> Result<File, Error> {
+    let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !found.is_file() {
+        return Err(Error::Model { path: path.to_owned(), why: "not a regular file".to_owned() });
+    }
+    File::open(path).map_err(|error| unreadable(path, &error))
+}
+
+fn sha256(path: &Path) -> Result<String, Error> {
+    let mut file = open(path)?;
     let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut chunk).map_err(|error| unreadable(path, &error))? {
@@ -199,6 +208,19 @@ mod tests {
         for (line, part) in told.iter().zip(["model.onnx", "a.bin: bytes is 3", "b.bin: sha256 is ba78", "gone.bin"]) {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn weights_without_an_end_are_refused_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(GRAPH), b"abc").unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.bin")).unwrap();
+        let error = fingerprint(dir.path(), &["zero.bin".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("zero.bin: not a regular file"), "{error}");
+        let manifest = r#"{"files":{"zero.bin":{"sha256":"00"}}}"#;
+        std::fs::write(dir.path().join(MANIFEST), manifest).unwrap();
+        assert!(verify(dir.path()).unwrap_err().to_string().contains("not a regular file"));
     }
 
     #[test]

@@ -290,7 +290,16 @@ fn inputs(session: &Session, path: &Path, head: Head) -> Result<Vec<(String, Inp
             )));
         };
         if element(outlet) != Some(TensorElementType::Int64) {
-            return Err(refused(format!("input {name:?} is not a tensor of int64")));
+            return Err(refused(format!(
+                "input {name:?} is not a tensor of int64: export the model with int64 inputs"
+            )));
+        }
+        if let ValueType::Tensor { shape, .. } = outlet.dtype()
+            && [Input::Ids, Input::Attention, Input::Types].contains(&input)
+            && shape.iter().any(|axis| *axis >= 0)
+        {
+            let why = format!("input {name:?} has an axis of fixed size, {:?}", shape.to_vec());
+            return Err(refused(why + ": export the model with dynamic axes for both rows and tokens"));
         }
         inputs.push((name.to_owned(), input));
     }

@@ -7,9 +7,6 @@ use super::batch::{Request, Row};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A row joins a batch of other lengths only if at least this share of the batch's tokens stays real, in percent.
-const REAL_PERCENT_MIN: usize = 80;
-
 /// What one batch may hold at most; a single row that is larger still makes a batch, alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
@@ -17,6 +14,8 @@ pub(super) struct Budget {
     pub(super) tokens: usize,
     /// Scored positions.
     pub(super) positions: usize,
+    /// A row joins a batch of other lengths only if at least this share of the batch's tokens stays real; at 100 none does.
+    pub(super) real_percent: usize,
 }
 
 struct Entry {
@@ -140,6 +139,6 @@ impl Draft {
     fn fits(&self, tokens: usize, positions: usize) -> bool {
         let padded = (self.rows.len() + 1) * self.longest.max(tokens);
         let within = padded <= self.budget.tokens && self.positions + positions <= self.budget.positions;
-        within && (self.real + tokens) * 100 >= padded * REAL_PERCENT_MIN
+        within && (self.real + tokens) * 100 >= padded * self.budget.real_percent
     }
 }

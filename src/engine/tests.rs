@@ -244,7 +244,7 @@ fn request(tokens: usize, rows: usize) -> Arc<Request> {
 }
 
 fn tokens(tokens: usize) -> Budget {
-    Budget { tokens, positions: usize::MAX }
+    Budget { tokens, positions: usize::MAX, real_percent: 80 }
 }
 
 proptest! {
@@ -262,7 +262,7 @@ proptest! {
         let total: usize = sizes.iter().map(|(_, rows)| rows).sum();
         prop_assert_eq!(queue.rows(), total);
         let (mut handed_out, mut oldest) = (0, 0);
-        while let Some(rows) = queue.take(Budget { tokens: budget, positions }) {
+        while let Some(rows) = queue.take(Budget { tokens: budget, positions, real_percent: 80 }) {
             let longest = rows.iter().map(super::batch::Row::tokens).max().unwrap();
             prop_assert!(rows.len() == 1 || rows.len() * longest <= budget && rows.len() <= positions);
             while left.get(&oldest).is_some_and(|(_, rows)| *rows == 0) { oldest += 1; }

@@ -4,6 +4,10 @@ use super::proto::{Graph, Node, Tensor};
 use super::{Error, within};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+/// A constant's shape is followed through so many nodes that move it: exports have one or two, and a chain without end must not be
+/// walked again for each node that reads from it.
+const SHAPE_STEPS_MAX: usize = 16;
+
 /// A sound graph, seen from its values. Nodes go by their place in `graph.node`.
 pub(super) struct Index<'a> {
     pub(super) graph: &'a Graph,
@@ -67,7 +71,7 @@ impl<'a> Index<'a> {
     pub(super) fn shape(&self, value: &str) -> Option<Vec<i64>> {
         let mut value = value;
         let mut turned: Vec<&Node> = Vec::new();
-        for _ in 0..self.graph.node.len() + 1 {
+        for _ in 0..SHAPE_STEPS_MAX {
             if let Some(tensor) = self.initializers.get(value) {
                 return turn(tensor.dims.clone(), &turned);
             }

@@ -118,6 +118,20 @@ fn what_mixes_positions_stays_before_the_frontier() {
 }
 
 #[test]
+fn a_constant_is_followed_through_a_few_nodes_and_not_through_a_chain_without_end() {
+    let through = |count: usize| {
+        let mut node = vec![Node::new("MatMul", &["hidden", "w"], "a"), Node::new("Identity", &["bias"], "c1")];
+        for at in 1..count {
+            node.push(Node::new("Identity", &[&format!("c{at}")], &format!("c{}", at + 1)));
+        }
+        node.extend([Node::new("Add", &["a", &format!("c{count}")], "b"), head("b")]);
+        frontier(node)
+    };
+    assert_eq!(through(3), ["hidden"]);
+    assert_eq!(through(100), ["b"], "walking it again for each reader would take the square of its length");
+}
+
+#[test]
 fn what_somebody_outside_reads_is_gathered_and_what_nobody_reads_is_dropped() {
     let node = vec![
         Node::new("MatMul", &["hidden", "w"], "shared"),

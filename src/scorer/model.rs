@@ -163,8 +163,12 @@ impl Model {
 pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     let path = dir.join(GRAPH);
     let unreadable = |why: String| Error::Unreadable { path: path.clone(), why };
-    let size = std::fs::metadata(&path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > GRAPH_BYTES_MAX {
+    let found = std::fs::metadata(&path).map_err(|error| unreadable(error.to_string()))?;
+    // A pipe or a device might never end.
+    if !found.is_file() {
+        return Err(unreadable("not a regular file".to_owned()));
+    }
+    if found.len() > GRAPH_BYTES_MAX {
         return Err(unreadable(format!("it is larger than {GRAPH_BYTES_MAX} bytes, which no ONNX graph is")));
     }
     let bytes = std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?;

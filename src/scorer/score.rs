@@ -19,6 +19,8 @@ const WINDOWS_IN_FLIGHT: usize = 8;
 const LOOKUP_WINDOWS: usize = 64;
 /// What the numbers were computed in: float32 on the device, log-softmax and sums in float64.
 const PRECISION: &str = "f32";
+/// The same, where rows of several lengths never share a batch: scores kept from a time when they did must not be taken for these.
+const PRECISION_APART: &str = "f32, lengths apart";
 
 /// One score of one model, under the names of one `[signals.X]` table or several. Cheap to share by reference; scoring is
 /// `&self`.
@@ -281,7 +283,8 @@ fn identity(recipe: &Recipe, model: &Model) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"tamis score\0").update(&[LAYOUT]);
     hasher.update(&model.engine().fingerprint()).update(&model.tokenizer().fingerprint());
-    for part in [recipe.describe().as_str(), PRECISION] {
+    let precision = if model.engine().standing().padded { PRECISION } else { PRECISION_APART };
+    for part in [recipe.describe().as_str(), precision] {
         hasher.update(part.as_bytes()).update(b"\0");
     }
     *hasher.finalize().as_bytes()

@@ -13,9 +13,10 @@ use tempfile::TempDir;
 /// Attention's context and the residual: what follows them in the last layer is hoisted with the head.
 const LAST_LAYER: &str = "5 behind LayerNormalization Reshape";
 /// Families, and the operators that make what is gathered from the graph of each exporter.
-const FAMILIES: [(&str, &str, &str); 9] = [
+const FAMILIES: [(&str, &str, &str); 10] = [
     ("albert", "5 behind Reshape LayerNormalization", "5 behind Reshape LayerNormalization"),
     ("bert", LAST_LAYER, LAST_LAYER),
+    ("convbert", LAST_LAYER, LAST_LAYER),
     ("deberta-v3", LAST_LAYER, LAST_LAYER),
     ("distilbert", LAST_LAYER, LAST_LAYER),
     ("electra", LAST_LAYER, LAST_LAYER),
@@ -109,11 +110,39 @@ async fn every_family_is_hoisted_and_scores_as_pytorch_says() {
             println!("{family} {graph}: {worst:.1e} nats; {}; {standing:?}", cut(family, graph));
             assert_eq!((standing.head, &standing.why_full), ("hoisted", &None), "{family} {graph}");
             assert!(worst <= 1e-4, "{family} {graph}: {worst} nats");
+            assert_eq!(standing.padded, family != "convbert", "{family} {graph}: {standing:?}");
             cuts.push((family, graph, cut(family, graph), expected));
         }
     }
     let other: Vec<_> = cuts.iter().filter(|(_, _, found, expected)| found != expected).collect();
     assert!(other.is_empty(), "{other:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_several_lengths_stay_apart_where_padding_would_be_seen() {
+    let dir = directory("convbert", "script");
+    let model = load(dir.path()).await;
+    let standing = model.engine().standing();
+    assert!(!standing.padded && standing.company_nats.unwrap() > 1e-3, "{standing:?}");
+    let passes = |tokens: u32| {
+        let mut passes = engine::Passes::over((0..tokens).map(|at| 6 + at * 7 % 90).collect::<Vec<u32>>().into());
+        passes.mask([tokens - 1]);
+        passes
+    };
+    let mut alone = Vec::new();
+    for tokens in 20..40 {
+        alone.push(model.engine().score(passes(tokens)).await.unwrap()[0].logprob);
+    }
+    let running: Vec<_> = (20..40)
+        .map(|tokens| {
+            let model = Arc::clone(&model);
+            tokio::spawn(async move { model.engine().score(passes(tokens)).await })
+        })
+        .collect();
+    for (alone, together) in alone.into_iter().zip(running) {
+        let together = together.await.unwrap().unwrap()[0].logprob;
+        assert!((alone - together).abs() <= 1e-4, "{alone} alone, {together} in company");
+    }
 }
 
 /// What the same graph may differ by, one row at a time or in batches: half precision has three digits, and activations that are
@@ -175,6 +204,30 @@ async fn weights_in_a_file_of_their_own_are_found_hoisted_scored_and_part_of_the
     bytes[7] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
     assert_ne!(load(dir.path()).await.engine().fingerprint(), before);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_graph_without_an_end_is_refused_unread() {
+    let dir = directory("bert", "script");
+    std::fs::remove_file(dir.path().join("model.onnx")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("model.onnx")).unwrap();
+    let refused = Model::load("mine", &settings(dir.path()), Needs::default()).await.err().unwrap().to_string();
+    assert!(refused.contains("model.onnx") && refused.contains("not a regular file"), "{refused}");
+}
+
+#[tokio::test]
+async fn axes_of_fixed_size_are_refused_with_what_to_do() {
+    let dir = directory("bert", "script");
+    let path = dir.path().join("model.onnx");
+    // The names of the axes of input_ids, as dimensions on the wire: field 2 (a name) becomes field 1 (a size) of 2 and 11.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (named, fixed) = (b"\n\x03\x12\x01B\n\x03\x12\x01T", b"\n\x03\x08\x82\x00\n\x03\x08\x8b\x00");
+    let found = bytes.windows(named.len()).position(|bytes| bytes == named).unwrap();
+    bytes[found..found + fixed.len()].copy_from_slice(fixed);
+    std::fs::write(&path, bytes).unwrap();
+    let refused = Model::load("mine", &settings(dir.path()), Needs::default()).await.err().unwrap().to_string();
+    assert!(refused.contains("input_ids") && refused.contains("dynamic axes"), "{refused}");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn the_bundled_model_is_told_in_full() {
         "hoisted: 5 matrix products",
         "files are as manifest.json says",
         "makes sense",
+        "rows of several lengths",
         "row tokens/s",
     ] {
         assert!(told.contains(part), "{part} is missing from\n{told}");
