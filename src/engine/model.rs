@@ -220,7 +220,7 @@ mod tests {
         assert!(error.contains("zero.bin: not a regular file"), "{error}");
         let manifest = r#"{"files":{"zero.bin":{"sha256":"00"}}}"#;
         std::fs::write(dir.path().join(MANIFEST), manifest).unwrap();
-        assert!(verify(dir.path()).unwrap_err().to_string().contains("not a regular file"));
+        assert!(verify(dir.path(), "").unwrap_err().to_string().contains("not a regular file"));
     }
 
     #[test]

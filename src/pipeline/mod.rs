@@ -9,6 +9,7 @@
 mod batch;
 mod change;
 mod disposition;
+mod ending;
 mod flow;
 mod journey;
 mod ledger;
@@ -16,6 +17,7 @@ mod settings;
 
 pub use change::Change;
 pub use disposition::{Disposition, disposition};
-pub use flow::{Ending, Flow, Stopped, Summary};
+pub use ending::{Ending, Stopped, Summary};
+pub use flow::Flow;
 pub use journey::Road;
 pub use settings::{DeliverySettings, Guarantee, ReloadSettings};
