@@ -9,6 +9,7 @@ use tamis::engine::{self, HeadCheck, Needs};
 use tamis::graph;
 use tamis::scorer::{Masking, Model, Scorer, Settings};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 /// Attention's context and the residual: what follows them in the last layer is hoisted with the head.
 const LAST_LAYER: &str = "5 behind LayerNormalization Reshape";
@@ -133,15 +134,14 @@ async fn rows_of_several_lengths_stay_apart_where_padding_would_be_seen() {
     for tokens in 20..40 {
         alone.push(model.engine().score(passes(tokens)).await.unwrap()[0].logprob);
     }
-    let running: Vec<_> = (20..40)
-        .map(|tokens| {
-            let model = Arc::clone(&model);
-            tokio::spawn(async move { model.engine().score(passes(tokens)).await })
-        })
-        .collect();
-    for (alone, together) in alone.into_iter().zip(running) {
-        let together = together.await.unwrap().unwrap()[0].logprob;
-        assert!((alone - together).abs() <= 1e-4, "{alone} alone, {together} in company");
+    let mut running = JoinSet::new();
+    for tokens in 20..40 {
+        let model = Arc::clone(&model);
+        running.spawn(async move { (tokens, model.engine().score(passes(tokens)).await.unwrap()[0].logprob) });
+    }
+    for (tokens, together) in running.join_all().await {
+        let alone = alone[tokens as usize - 20];
+        assert!((alone - together).abs() <= 1e-4, "{tokens} tokens: {alone} alone, {together} in company");
     }
 }
 
