@@ -2,6 +2,9 @@
 
 use super::settings::Error;
 
+/// Tokens of the longest pointer: serde_json reads no deeper, and what walks a pointer may recurse as deep as it goes.
+pub(super) const TOKENS_MAX: usize = 127;
+
 /// A parsed pointer: reference tokens from the root down. No tokens: the whole value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pointer {
@@ -18,6 +21,9 @@ impl Pointer {
         let Some(rest) = pointer.strip_prefix('/') else {
             return refuse("it must be empty or begin with a slash, as in \"/text\"");
         };
+        if rest.split('/').count() > TOKENS_MAX {
+            return refuse("JSON is read to a depth of 127, so nothing can be found there");
+        }
         let mut tokens = Vec::new();
         for raw in rest.split('/') {
             let Some(token) = unescape(raw) else {
@@ -57,11 +63,13 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_standard() {
-        let tokens = |pointer| Pointer::parse("text", pointer).map(|p| p.tokens);
+        let tokens = |pointer: &str| Pointer::parse("text", pointer).map(|p| p.tokens);
         assert_eq!(tokens(""), Ok(vec![]));
         assert_eq!(tokens("/foo/0"), Ok(vec!["foo".into(), "0".into()]));
         assert_eq!(tokens("/"), Ok(vec![String::new()]));
         assert_eq!(tokens("/a~1b/m~0n/~01"), Ok(vec!["a/b".into(), "m~n".into(), "~1".into()]));
+        assert_eq!(tokens(&"/a".repeat(TOKENS_MAX)).unwrap().len(), TOKENS_MAX);
+        assert!(tokens(&"/a".repeat(TOKENS_MAX + 1)).is_err());
         assert!(tokens("text").is_err() && tokens("/a~").is_err() && tokens("/a~2").is_err());
     }
 

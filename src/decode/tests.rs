@@ -93,7 +93,10 @@ fn depth_is_no_danger() {
     assert_eq!(json(skipped).unwrap().text, "y");
     assert_eq!(class("[".repeat(deep)), "bad-json");
     assert_eq!(class(r#"{"text":"#.repeat(500_000)), "bad-json");
-    let long = decoder(|settings| settings.text = "/a".repeat(10_000));
+    let deepest = "/a".repeat(super::pointer::TOKENS_MAX);
+    let long = decoder(|settings| settings.text = deepest.clone());
+    let reached = format!("{}{}{}", r#"{"a":"#.repeat(127), r#""found""#, "}".repeat(127));
+    assert_eq!(long.decode(&record(reached)).unwrap().text, "found");
     let nested = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
     assert_eq!(long.decode(&record(nested)).unwrap_err().class, Class::BadJson);
 }
