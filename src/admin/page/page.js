@@ -105,7 +105,8 @@ function cards(s) {
   put("lag_note", s.lag.records === null ? "the source has no end to see" : s.lag.records === 0 ? "caught up" : (s.lag.records === 1 ? "record, " : "records, the oldest ") + duration(s.lag.seconds));
   put("flight", number(s.in_flight));
   put("flight_note", s.in_flight === 0 ? "nothing open" : "the oldest " + duration(s.oldest_open_ms / 1000));
-  put("busy", percent(s.now.device_busy));
+  // A pass counts when it ends, so a second may hold a little more than itself.
+  put("busy", percent(Math.min(1, s.now.device_busy)));
   put("busy_note", number(Math.round(s.now.tokens_per_second)) + " tokens a second");
   document.title = pace(total) + "/s · " + percent(s.now.keep_rate) + " kept · " + s.pipeline;
 }

@@ -93,7 +93,8 @@ fn head(view: &View, status: &Status, lines: &mut Vec<Line<'static>>) {
         None => "lag not known".to_owned(),
     };
     let open = format!("{} in flight ({:.1} s)", status.in_flight, millis(status.oldest_open_ms));
-    let device = format!("device {}", percent(status.now.device_busy));
+    // A pass counts when it ends, so a second may hold a little more than itself.
+    let device = format!("device {}", percent(status.now.device_busy.min(1.0)));
     let kept = status.now.keep_rate.map_or("–".to_owned(), percent);
     lines.push(Line::styled(
         format!("{total:.1} documents/s   {kept} kept   {behind}   {open}   {device}"),
