@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Owns the Debian and Ubuntu packages: `system.sh build` what compiling and running tamis takes, `system.sh broker` what
-# the tests take (a Kafka broker's, and zstd to read outputs with), `system.sh lint` the one linter that comes as a
+# the tests take (a Kafka broker's, zstd to read outputs with, openssl for certificates), `system.sh lint` the one linter that comes as a
 # package. Installs only what is missing.
 set -euo pipefail
 # shellcheck source=tools/setup/find.sh
@@ -44,7 +44,7 @@ build)
     wanted=(cmake g++ make pkg-config libssl-dev libsasl2-dev zlib1g-dev libzstd-dev liblz4-dev libcurl4-openssl-dev
         unzip curl ca-certificates)
     ;;
-broker) wanted=(util-linux zstd) ;;
+broker) wanted=(util-linux zstd openssl) ;;
 lint) wanted=(shellcheck) ;;
 *)
     echo "usage: system.sh build|broker|lint" >&2
