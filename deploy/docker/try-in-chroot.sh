@@ -45,15 +45,15 @@ clean_up() {
     rm -rf --one-file-system "$root"
 }
 trap clean_up EXIT
-mkdir -p "$image" "$root/work"
-cp -a "$base/." "$root/work/"
+mkdir -p "$image" "$root/built"
+cp -a "$base/." "$root/built/"
 
 # RUN, as the Dockerfile has it: taken out of it, so that the two can't differ.
 packages=$(sed -n 's/^ *&& apt-get install -y --no-install-recommends \(ca-certificates.*\) \\$/\1/p' deploy/docker/Dockerfile)
 [ -n "$packages" ] || die "the Dockerfile's list of packages was not found"
-cp /etc/resolv.conf "$root/work/etc/resolv.conf"
+cp /etc/resolv.conf "$root/built/etc/resolv.conf"
 # shellcheck disable=SC2086
-chroot "$root/work" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -ec "
+chroot "$root/built" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -ec "
     apt-get -qq update
     apt-get -qq install -y --no-install-recommends $packages
     rm -rf /var/lib/apt/lists/*
@@ -65,13 +65,13 @@ chroot "$root/work" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/
     die "the runtime packages could not be installed"
 }
 # COPY
-install -D -m 755 "$binary" "$root/work/opt/tamis/tamis"
-install -D -m 755 var/ort/libonnxruntime.so "$root/work/opt/tamis/libonnxruntime.so"
-mkdir -p "$root/work/opt/tamis/models"
-cp -R models/tamis-en "$root/work/opt/tamis/models/"
-install -m 644 pipelines/english-web.toml "$root/work/etc/tamis/pipeline.toml"
+install -D -m 755 "$binary" "$root/built/opt/tamis/tamis"
+install -D -m 755 var/ort/libonnxruntime.so "$root/built/opt/tamis/libonnxruntime.so"
+mkdir -p "$root/built/opt/tamis/models"
+cp -R models/tamis-en "$root/built/opt/tamis/models/"
+install -m 644 pipelines/english-web.toml "$root/built/etc/tamis/pipeline.toml"
 
-if chroot "$root/work" ldd /opt/tamis/tamis | grep 'not found'; then die "the image lacks a library"; fi
+if chroot "$root/built" ldd /opt/tamis/tamis | grep 'not found'; then die "the image lacks a library"; fi
 
 # --read-only --tmpfs /tmp -v cache:/var/lib/tamis, in namespaces of its own, as user 10001 without capabilities.
 cat >"$root/inside.sh" <<'END'
@@ -91,7 +91,7 @@ exec chroot --userspec=10001:10001 --groups= "$image" env -i HOME=/var/lib/tamis
 END
 sample='{"id":"good","text":"The committee met on Tuesday and agreed on the budget for the new school in the north of the town."}
 {"id":"bad","text":"zq xv bnm qqp wrt lkj ppf ddw zzk mmn"}'
-echo "$sample" | unshare --mount --pid --fork --ipc --uts bash "$root/inside.sh" "$image" "$root/work" >"$root/out.jsonl" 2>"$root/err.log" || {
+echo "$sample" | unshare --mount --pid --fork --ipc --uts bash "$root/inside.sh" "$image" "$root/built" >"$root/out.jsonl" 2>"$root/err.log" || {
     cat "$root/err.log" >&2
     die "tamis did not work in the image"
 }
@@ -100,4 +100,4 @@ if [ "$(wc -l <"$root/out.jsonl")" != 2 ] || ! grep -q '"id":"good","verdict":"p
     cat "$root/out.jsonl" "$root/err.log" >&2
     die "not the verdicts that were expected"
 fi
-echo "image: the runtime stage works in a bare Debian, as user 10001 on a read-only root ($(du -sm "$root/work" | cut -f1) MB)"
+echo "image: the runtime stage works in a bare Debian, as user 10001 on a read-only root ($(du -sm "$root/built" | cut -f1) MB)"
