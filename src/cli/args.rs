@@ -85,8 +85,8 @@ pub enum Command {
     /// brokers, topics, permissions, limits, the group, transactions. The models are loaded, which takes seconds; a cluster may take 10 s to
     /// answer. Nothing is joined, written or created: transactions are tried under the id `<group>-<host>-check`, which no worker uses.
     ///
-    /// What is a problem here, `run` refuses. Exit codes: 0 no problems (warnings and notes may remain), 64 settings are wrong, 69
-    /// something is unavailable; 64 if both.
+    /// What is a problem here, `run` refuses. Exit codes: 0 no problems (warnings and notes may remain), 64 settings are wrong, 65
+    /// an input file can't be read, 69 something is unavailable; of several, the smallest.
     Check(Check),
     /// Score documents from a file or standard input, one JSON line each
     ///

@@ -89,7 +89,7 @@ fn painted(mark: &str, grade: Grade, colour: bool) -> String {
         Grade::Good => "32",
         Grade::Note => "36",
         Grade::Warning => "33",
-        Grade::Unavailable | Grade::Misused => "1;31",
+        Grade::Unavailable | Grade::Unreadable | Grade::Misused => "1;31",
     };
     if colour { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() }
 }

@@ -396,7 +396,7 @@ fn files_are_looked_at_as_a_run_would_and_nothing_is_left_behind() {
     fs::write(&file, text).unwrap();
     fs::create_dir(dir.join("in")).unwrap();
     let said = tamis("check", &file, &["--offline"]);
-    assert_eq!((said.code, said.problems().len()), (Some(69), 1), "{}", said.out);
+    assert_eq!((said.code, said.problems().len()), (Some(65), 1), "{}", said.out);
     said.says("problem", &["source.files.paths", "matches no file"]);
     let refused = tamis("run", &file, &[]);
     assert!(refused.code == Some(65) && refused.err.contains("matches no file"), "{}", refused.err);
@@ -426,7 +426,7 @@ fn files_are_looked_at_as_a_run_would_and_nothing_is_left_behind() {
     fs::write(dir.join("in/a.jsonl"), "{\"text\": \"another\"}\n").unwrap();
     fs::remove_file(dir.join("out/pass.jsonl")).unwrap();
     let said = tamis("check", &file, &["--offline"]);
-    assert_eq!((said.code, said.problems().len()), (Some(69), 2), "{}", said.out);
+    assert_eq!((said.code, said.problems().len()), (Some(65), 2), "{}", said.out);
     said.says("problem", &["source.files.paths", "the file was changed since"]);
     said.says("problem", &["sink.files.dir", "pass.jsonl", "were written and committed"]);
 }

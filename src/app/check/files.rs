@@ -2,11 +2,11 @@
 //!
 //! Invariant: nothing is created or changed; a changed input is read up to where it was delivered, as a run would.
 
-use super::finding::{Finding, Findings, Table};
+use super::finding::{Finding, Findings, Grade, Table};
 use super::machine::bytes;
 use crate::app::open;
 use crate::config::Settings;
-use crate::files::{Checkpoint, Survey};
+use crate::files::{self, Checkpoint, Survey};
 use crate::sink::FilesSink;
 use crate::source;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn of_inputs(settings: &Settings, survey: &Survey, dir: &Path) -> Vec<Finding> {
     let inputs = match open::inputs(settings) {
         None => return Vec::new(),
         Some(Err(error)) => {
-            findings.unavailable(key, error, "");
+            findings.add(grade(&error), key, error, "");
             return findings.list;
         }
         Some(Ok(inputs)) => inputs,
@@ -47,7 +47,11 @@ fn of_inputs(settings: &Settings, survey: &Survey, dir: &Path) -> Vec<Finding> {
     let [checkpoint, _] = Checkpoint::files(dir);
     let (count, size, errors) = source::unread(inputs, &survey.marks, &checkpoint);
     for error in &errors {
-        findings.unavailable(key, error, "");
+        let grade = match error {
+            source::Error::Files(error) => grade(error),
+            source::Error::Kafka(_) | source::Error::Thread(_) => Grade::Unavailable,
+        };
+        findings.add(grade, key, error, "");
     }
     if total > 0 && count == 0 && errors.is_empty() {
         let what = format!("{total} files, all delivered by earlier runs: there is nothing to do");
@@ -56,4 +60,9 @@ fn of_inputs(settings: &Settings, survey: &Survey, dir: &Path) -> Vec<Finding> {
         findings.good(key, format!("{total} files, {count} of them still to be read, {} on disk", bytes(size)));
     }
     findings.list
+}
+
+/// As `run` would end.
+fn grade(error: &files::Error) -> Grade {
+    if error.is_input() { Grade::Unreadable } else { Grade::Unavailable }
 }

@@ -18,6 +18,8 @@ pub enum Grade {
     Warning,
     /// A broker, model, device, folder or port is unavailable: `run` refuses, with 69.
     Unavailable,
+    /// An input file can't be opened or read: `run` refuses, with 65.
+    Unreadable,
     /// The settings are wrong: `run` refuses, with 64.
     Misused,
 }
@@ -30,7 +32,7 @@ impl Grade {
             Self::Good => "ok",
             Self::Note => "note",
             Self::Warning => "warning",
-            Self::Unavailable | Self::Misused => "problem",
+            Self::Unavailable | Self::Unreadable | Self::Misused => "problem",
         }
     }
 
@@ -39,7 +41,7 @@ impl Grade {
     pub fn is_problem(self) -> bool {
         match self {
             Self::Good | Self::Note | Self::Warning => false,
-            Self::Unavailable | Self::Misused => true,
+            Self::Unavailable | Self::Unreadable | Self::Misused => true,
         }
     }
 }
@@ -150,6 +152,7 @@ impl Findings {
 pub fn exit(findings: &[Finding]) -> Exit {
     match findings.iter().map(|finding| finding.grade).max() {
         Some(Grade::Misused) => Exit::Usage,
+        Some(Grade::Unreadable) => Exit::Input,
         Some(Grade::Unavailable) => Exit::Unavailable,
         Some(Grade::Good | Grade::Note | Grade::Warning) | None => Exit::Done,
     }
@@ -186,11 +189,13 @@ mod tests {
 
     #[test]
     fn wrong_settings_win_over_what_is_unavailable() {
-        use Grade::{Good, Misused, Note, Unavailable, Warning};
+        use Grade::{Good, Misused, Note, Unavailable, Unreadable, Warning};
         for (grades, code) in [
             (&[][..], 0),
             (&[Good, Note, Warning], 0),
             (&[Unavailable, Good], 69),
+            (&[Unavailable, Unreadable], 65),
+            (&[Unreadable, Misused], 64),
             (&[Misused, Unavailable], 64),
             (&[Unavailable, Misused, Warning], 64),
         ] {
