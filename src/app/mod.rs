@@ -7,6 +7,7 @@
 
 mod assemble;
 mod check;
+mod dlq;
 mod failure;
 mod inspect;
 mod open;
@@ -18,6 +19,7 @@ mod supervisor;
 mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
+pub use dlq::{Errand, Replayed, Selection, Span as SourceSpan, Step, list, replay};
 pub use failure::Failure;
 pub use inspect::{Inspected, inspect};
 pub use reload::Reread;

@@ -3,6 +3,7 @@
 //! In: words. Out: [`Cli`]. Invariants: parsing reads no file and opens nothing; a wrong line ends with code 64, help and version with 0.
 //! Must not know: what the keys of `--set` mean, or what a command does.
 
+use super::dlq::Dlq;
 use super::exit::Exit;
 use crate::engine::Device;
 use crate::telemetry::Format;
@@ -19,6 +20,7 @@ Examples:
   tamis score my.toml < documents.jsonl             one JSON line a document on standard output
   tamis run my.toml                                 the daemon; Ctrl-C or SIGTERM drains it
   tamis top                                         a running worker's numbers, live in the terminal
+  tamis dlq list my.toml                            what could not be judged, and why
   tamis model inspect models/tamis-en               what a model is, how it runs here, and how fast
   tamis run my.toml --set admin.listen=127.0.0.1:0 --log-format json
 
@@ -95,6 +97,9 @@ pub enum Command {
     Score(Score),
     /// Look at the score cache, or clear it
     Cache(Cache),
+    /// Look at a pipeline's dead letters, or send their records back to where they came from
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Show the whole road on this machine, with a broker inside the process and nothing to set up
     Demo(Demo),
     /// Watch a running worker in the terminal: the numbers of its live page, once a second; q ends it
@@ -484,6 +489,6 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "check", "score", "cache", "demo", "top", "model", "completions", "man"]);
+        assert_eq!(names, ["run", "check", "score", "cache", "dlq", "demo", "top", "model", "completions", "man"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{cache, check, demo, generated, inspect, progress, score, top};
+use super::{cache, check, demo, dlq, generated, inspect, progress, score, top};
 use crate::app::{self, Failure, Reread, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -25,6 +25,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Cache(_)
         | Command::Completions(_)
         | Command::Demo(_)
+        | Command::Dlq(_)
         | Command::Man(_)
         | Command::Model(_)
         | Command::Score(_)
@@ -40,6 +41,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Run(args) => run(&args, &cli.overrides),
         Command::Check(args) => check::check(&args, &cli.overrides),
         Command::Score(args) => score::score(&args, &cli.overrides),
+        Command::Dlq(args) => dlq::dlq(&args, &cli.overrides),
         Command::Cache(args) => cache::cache(&args, &cli.overrides),
         Command::Completions(args) => generated::completions(&args),
         Command::Man(args) => generated::man(&args),

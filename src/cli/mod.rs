@@ -9,6 +9,7 @@ mod args;
 mod cache;
 mod check;
 mod demo;
+mod dlq;
 mod exit;
 mod generated;
 mod inspect;
@@ -23,5 +24,6 @@ pub use args::{
     Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man,
     Model, Override, Run, Score,
 };
+pub use dlq::{Dlq, DlqList, DlqReplay};
 pub use exit::Exit;
 pub use main::main;

@@ -20,6 +20,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, for help texts and filters.
+    pub const ALL: [Stage; 5] = [Self::Read, Self::Decode, Self::Tokenize, Self::Score, Self::Deliver];
+
     /// The stage's name in headers, logs and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -67,6 +70,24 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class, for help texts and filters.
+    pub const ALL: [Class; 14] = [
+        Self::TombstoneWithoutKey,
+        Self::HeaderName,
+        Self::TooLarge,
+        Self::BadUtf8,
+        Self::BadJson,
+        Self::MissingText,
+        Self::TextNotString,
+        Self::Tokenizer,
+        Self::DeviceMemory,
+        Self::Device,
+        Self::EngineGone,
+        Self::OutputTooLarge,
+        Self::OutputRefused,
+        Self::Bug,
+    ];
+
     /// The class's name in headers, logs and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {

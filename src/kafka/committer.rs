@@ -4,21 +4,38 @@
 
 use super::context::Context;
 use super::error::DeliveryError;
-use crate::corpus::Position;
+use crate::corpus::{Lane, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Commits positions for a consumer.
 pub struct Committer {
     consumer: Arc<BaseConsumer<Context>>,
+    notes: Notes,
+}
+
+/// What is kept beside a lane's position when it is committed; nothing for most. Clones are the same notes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<HashMap<Lane, String>>>);
+
+impl Notes {
+    /// From the next commit on, these stand beside the lanes' positions.
+    pub(super) fn set(&self, notes: HashMap<Lane, String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+    }
 }
 
 impl Committer {
     pub(super) fn new(consumer: Arc<BaseConsumer<Context>>) -> Self {
-        Self { consumer }
+        Self::with_notes(consumer, Notes::default())
+    }
+
+    pub(super) fn with_notes(consumer: Arc<BaseConsumer<Context>>, notes: Notes) -> Self {
+        Self { consumer, notes }
     }
 
     /// The consumer, for transactions.
@@ -44,7 +61,7 @@ impl Committer {
             return Ok(());
         }
         self.check(positions)?;
-        let offsets = offsets(positions)?;
+        let offsets = self.offsets(positions)?;
         let consumer = Arc::clone(&self.consumer);
         let (answer, answered) = sync_channel(1);
         let failed = |why: String| DeliveryError::Aborted(format!("offsets were not committed: {why}"));
@@ -60,14 +77,20 @@ impl Committer {
             Err(_) => Err(failed("no answer in time".into())),
         }
     }
-}
 
-/// The client library's form of `positions`.
-pub(super) fn offsets(positions: &[Position]) -> Result<TopicPartitionList, DeliveryError> {
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for Position { lane, next, .. } in positions {
-        list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(*next))
-            .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
+    /// The client library's form of `positions`, with their notes.
+    pub(super) fn offsets(&self, positions: &[Position]) -> Result<TopicPartitionList, DeliveryError> {
+        let notes = self.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for Position { lane, next, .. } in positions {
+            let mut element = list.add_partition(&lane.topic, lane.partition);
+            element
+                .set_offset(Offset::Offset(*next))
+                .map_err(|error| DeliveryError::Fatal(format!("{lane}/{next} is not an offset: {error}")))?;
+            if let Some(note) = notes.get(lane) {
+                element.set_metadata(note);
+            }
+        }
+        Ok(list)
     }
-    Ok(list)
 }

@@ -71,7 +71,8 @@ impl Context {
         self.paused.store(paused, Ordering::Release);
     }
 
-    fn assign(&self, lanes: Vec<Lane>) {
+    /// These lanes are ours from now on.
+    pub(crate) fn assign(&self, lanes: Vec<Lane>) {
         let mut assignment = self.assignment();
         assignment.epoch += 1;
         let epoch = assignment.epoch;

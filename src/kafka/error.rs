@@ -48,6 +48,14 @@ pub enum Error {
         /// What the broker said.
         message: String,
     },
+    /// A topic or the positions kept for it can't be read.
+    #[error("{what} can't be read: {message}; check its name, this user's permissions and the brokers")]
+    Unread {
+        /// A topic or a group.
+        what: String,
+        /// What the broker said.
+        message: String,
+    },
     /// Transactions could not be started for this id.
     #[error("transactional id {id} can't be used: {message}{}", if *.is_denied { DENIED } else { "" })]
     Transactions {

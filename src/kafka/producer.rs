@@ -5,7 +5,7 @@
 //! Invariants: when [`Producer::deliver`] returns an error, nothing of the step is visible to a read-committed reader (in
 //! at-least-once: offsets are not committed); a refused output is named by its index and can't loop a transaction unnoticed.
 
-use super::committer::{Committer, offsets};
+use super::committer::Committer;
 use super::context::log;
 use super::error::{DeliveryError, Error, Refusal, property};
 use super::opening::{INIT_BUDGET, check_topic, client_config, init_transactions, transaction_timeout};
@@ -111,6 +111,7 @@ pub struct Producer {
     step_budget: Duration,
     transactional: bool,
     counts: Mutex<HashMap<String, (i32, Instant)>>,
+    fenced: &'static str,
 }
 
 impl Producer {
@@ -124,8 +125,25 @@ impl Producer {
         guarantee: &Guarantee,
         topics: &[Arc<str>],
     ) -> Result<Self, Error> {
+        Self::connect(
+            source.map(|(settings, consumer)| (settings, consumer.committer())),
+            sink,
+            guarantee,
+            topics,
+            FENCED,
+        )
+    }
+
+    /// [`Producer::open`] with whatever commits the positions, and a word for who is fenced.
+    pub(super) fn connect(
+        source: Option<(&SourceSettings, Committer)>,
+        sink: &SinkSettings,
+        guarantee: &Guarantee,
+        topics: &[Arc<str>],
+        fenced: &'static str,
+    ) -> Result<Self, Error> {
         let failures = Arc::new(Failures::default());
-        let config = client_config(source.map(|(settings, _)| settings), sink, guarantee)?;
+        let config = client_config(source.as_ref().map(|(settings, _)| *settings), sink, guarantee)?;
         let producer: ThreadedProducer<DeliveryContext> = config
             .create_with_context(DeliveryContext { failures: Arc::clone(&failures) })
             .map_err(|error| property("sink.kafka", &error))?;
@@ -138,10 +156,11 @@ impl Producer {
         Ok(Self {
             producer,
             failures,
-            consumer: source.map(|(_, consumer)| consumer.committer()),
+            consumer: source.map(|(_, committer)| committer),
             step_budget: transaction_timeout(&config) / 2,
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
             counts: Mutex::default(),
+            fenced,
         })
     }
 
@@ -266,7 +285,7 @@ impl Producer {
             (Some(consumer), false) => consumer.commit(positions, CALL),
             (None, true) => self.until(deadline, || Ok(self.producer.commit_transaction(CALL)?)),
             (Some(consumer), true) => {
-                let list = offsets(positions)?;
+                let list = consumer.offsets(positions)?;
                 self.until(deadline, || {
                     let metadata = consumer.consumer().group_metadata().ok_or(KafkaError::Canceled)?;
                     // The broker checks the generation, not who owns a partition; that is for us to check, in this order.
@@ -315,7 +334,7 @@ impl Producer {
     /// Whether the step can be tried again on this producer.
     fn classify(&self, error: &KafkaError) -> DeliveryError {
         if let Some((code, message)) = self.producer.client().fatal_error() {
-            let remedy = if code == RDKafkaErrorCode::Fenced { FENCED } else { "" };
+            let remedy = if code == RDKafkaErrorCode::Fenced { self.fenced } else { "" };
             return DeliveryError::Fatal(format!("{code}: {message}{remedy}"));
         }
         if let KafkaError::Transaction(inner) = error

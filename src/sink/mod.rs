@@ -6,12 +6,14 @@
 //! Must not know: sources, scorers, how a verdict came about.
 
 mod bookmark;
+mod dead_letter;
 mod files;
 mod kafka;
 mod line;
 mod report;
 
 pub use bookmark::Bookmark;
+pub use dead_letter::DeadLetter;
 pub use files::FilesSink;
 pub use kafka::KafkaSink;
 pub use report::Report;

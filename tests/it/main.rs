@@ -14,6 +14,7 @@ mod cache;
 mod check;
 mod command;
 mod delivery;
+mod dlq;
 mod families;
 mod files;
 mod groups;

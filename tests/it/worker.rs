@@ -1,6 +1,7 @@
-//! Owns a tamis process under test: its pipeline file, its signals, its endpoints.
+//! Owns a tamis process under test: its pipeline file, its signals, its endpoints, and what a command says that ends by itself.
 
 use crate::broker;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -97,6 +98,34 @@ listen = "127.0.0.1:0"
     );
     fs::write(&path, text).unwrap();
     path
+}
+
+/// The program with these arguments, in the repository's root and with nothing to read.
+pub fn tamis<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tamis"));
+    command.args(args).current_dir(broker::root()).stdin(Stdio::null());
+    command
+}
+
+/// What a command said until it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+/// What the program says with these arguments.
+pub fn said<S: AsRef<OsStr>>(args: &[S]) -> Said {
+    Said::of(&mut tamis(args))
 }
 
 pub struct Worker {

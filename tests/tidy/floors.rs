@@ -20,7 +20,7 @@ const ENTRY: &[&str] = &["cli", "app", "main", "lib"];
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", ENTRY),
     ("axum", &["admin"]),
-    ("base64", &["sink"]),
+    ("base64", &["cli", "sink"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gethostname", ENTRY),
     ("globset", &["files"]),
     ("half", &["engine"]),
+    ("humantime", &["cli"]),
     ("indicatif", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

@@ -111,6 +111,7 @@ fn failed(table: Table, key: &str, error: &kafka::Error) -> Vec<Finding> {
         kafka::Error::Secret { .. } => findings.unavailable(format!("{key}.properties_files"), error, ""),
         kafka::Error::Unreachable { .. }
         | kafka::Error::Topic { .. }
+        | kafka::Error::Unread { .. }
         | kafka::Error::Transactions { .. }
         | kafka::Error::Thread(_)
         | kafka::Error::Embedded(_) => findings.unavailable(format!("{key}.brokers"), error, ""),
