@@ -12,7 +12,7 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
+.PHONY: help demo build test test-long chaos test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
 	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
@@ -30,6 +30,12 @@ test: setup-test ## set up everything, a real Kafka broker included, then run al
 
 test-long: setup-test ## run the tests on the broker in their long forms: every assignor, and memory with the defaults
 	TAMIS_LONG=1 cargo test --locked --test it -- --nocapture groups topics memory outage
+
+chaos: build setup-test ## faults on genuine brokers until SEED, MINUTES, KILLS are through (FAULTS=worker,…, BROKERS=3, GUARANTEE=…); docs/reliability.md
+	@tools/setup/system.sh chaos
+	var/venv/bin/python tools/chaos/chaos.py --tamis "$(or $(TAMIS),$(release)/tamis)" --csv docs/reliability.csv \
+		--seed "$(or $(SEED),$(shell date +%s))" --minutes "$(or $(MINUTES),2)" --kills "$(or $(KILLS),0)" \
+		$(if $(FAULTS),--faults $(FAULTS)) $(if $(BROKERS),--brokers $(BROKERS)) $(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(MORE)
 
 test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory (PYTHON=one with tools/fixtures/requirements.txt)
 	$(or $(PYTHON),python3) tools/bench/make_model.py var/wide --vocab 250002 --hidden 64 --layers 2

@@ -11,6 +11,7 @@
 
 mod broker;
 mod cache;
+mod chaos;
 mod check;
 mod command;
 mod delivery;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Owns the Debian and Ubuntu packages: `system.sh build` what compiling and running tamis takes, `system.sh broker` what
-# the tests take (a Kafka broker's, zstd to read outputs with, openssl for certificates), `system.sh lint` the one linter that comes as a
-# package. Installs only what is missing.
+# the tests take (a Kafka broker's, zstd to read outputs with, openssl for certificates), `system.sh chaos` what some faults take (a clock that
+# jumps), `system.sh lint` the one linter that comes as a package. Installs only what is missing.
 set -euo pipefail
 # shellcheck source=tools/setup/find.sh
 . "$(dirname "${BASH_SOURCE[0]}")/find.sh"
@@ -45,9 +45,10 @@ build)
         unzip curl ca-certificates)
     ;;
 broker) wanted=(util-linux zstd openssl) ;;
+chaos) wanted=(libfaketime) ;;
 lint) wanted=(shellcheck) ;;
 *)
-    echo "usage: system.sh build|broker|lint" >&2
+    echo "usage: system.sh build|broker|chaos|lint" >&2
     exit 64
     ;;
 esac
