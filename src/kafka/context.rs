@@ -56,6 +56,17 @@ impl Context {
         self.assignment().lanes.get(lane).copied()
     }
 
+    /// Ends the epoch of a lane that is ours, and begins another: nothing that was read in the old one may be committed any more. The new
+    /// epoch, or `None` if the lane has gone.
+    pub(crate) fn renew(&self, lane: &Lane) -> Option<u64> {
+        let mut assignment = self.assignment();
+        assignment.epoch += 1;
+        let epoch = assignment.epoch;
+        let held = assignment.lanes.get_mut(lane)?;
+        *held = epoch;
+        Some(epoch)
+    }
+
     /// Whether the assignment changed since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)

@@ -4,12 +4,13 @@
 //! the group to be heard, slow enough that the hands rarely fill. Only when they are full is fetching paused, because pausing drops
 //! what was prefetched, which then has to be fetched again.
 //! Invariants: polls at least every `GAP_LONGEST`; holds at most `HELD_RECORDS` records and about `HELD_BYTES`; a pause ends only when half
-//! of the permits are free again; a record whose lane went away is dropped (its new owner reads it again).
+//! of the permits are free again; a record whose lane went away is dropped (its new owner reads it again); records of one lane rise in their offsets,
+//! or begin a new epoch.
 
 use super::context::Context;
 use super::record;
 use super::tail::Tails;
-use crate::corpus::{Lane, Notice, Outlet, Parcel, Position, Receipt, Record};
+use crate::corpus::{Lane, Notice, Origin, Outlet, Parcel, Position, Receipt, Record};
 use crate::telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -117,7 +118,7 @@ impl Driver {
                 };
                 let record = record::copy(&message, topic);
                 // No epoch means that the lane went away while the record was on its way to us.
-                if let (Some(epoch), Some(_)) = (consumer.context().epoch(&record.origin.lane), &self.outlet) {
+                if let (Some(epoch), Some(_)) = (self.epoch(&record.origin), &self.outlet) {
                     self.tails.polled(&record.origin, epoch);
                     if self.paused && !self.held.is_empty() {
                         // Fetching is paused, yet a record came: it was on its way. Seek back to it, so that it comes again.
@@ -134,6 +135,21 @@ impl Driver {
         if consumer.context().take_changed() && self.paused {
             self.pause();
         }
+    }
+
+    /// The epoch of a record that was polled: a new one where the lane begins anew at a lower offset, so that its records are not taken for
+    /// those that had these offsets before, and nothing of the old log is committed over them.
+    fn epoch(&self, origin: &Origin) -> Option<u64> {
+        let context = self.consumer.context();
+        let epoch = context.epoch(&origin.lane)?;
+        let is_held = |(record, of): &(Record, u64)| {
+            *of == epoch && record.origin.lane == origin.lane && record.origin.offset >= origin.offset
+        };
+        if !self.tails.is_set_back(origin, epoch) && !self.held.iter().any(is_held) {
+            return Some(epoch);
+        }
+        tracing::warn!(%origin, "the partition goes on at an offset that was read before: its topic was made anew, or its log cut");
+        context.renew(&origin.lane)
     }
 
     /// Passes on what is held, in order, as far as permits go; true when nothing is held any more.

@@ -40,6 +40,12 @@ impl Tails {
         seen.passed = seen.passed.max(Some(origin.offset));
     }
 
+    /// Whether a record at this offset, polled now, can't be of the log that was read before: something at or after it was passed on already in
+    /// this assignment. The client library never yields a record twice in one, so its position was set back: the topic was made anew, or its log cut.
+    pub(super) fn is_set_back(&self, origin: &Origin, epoch: u64) -> bool {
+        self.0.get(&origin.lane).is_some_and(|seen| seen.epoch == epoch && seen.passed >= Some(origin.offset))
+    }
+
     /// The tails that were not told yet. `positions` are the client library's, of all lanes that are ours; other lanes are forgotten.
     pub(super) fn untold(&mut self, positions: &[Position]) -> Vec<Tail> {
         let ours: HashMap<&Lane, u64> = positions.iter().map(|position| (&position.lane, position.epoch)).collect();
@@ -97,6 +103,17 @@ mod tests {
         assert_eq!(tails.untold(&at(1, 8)), [], "6 is held, or was handed back");
         tails.passed(&origin(6), 1);
         assert_eq!(tails.untold(&at(1, 8))[0].after, Some(6));
+    }
+
+    #[test]
+    fn a_record_before_one_that_was_passed_on_was_set_back_to() {
+        let mut tails = Tails::default();
+        assert!(!tails.is_set_back(&origin(0), 1), "the first of a lane");
+        tails.polled(&origin(4), 1);
+        assert!(!tails.is_set_back(&origin(4), 1), "handed back, and here again");
+        tails.passed(&origin(4), 1);
+        assert!(!tails.is_set_back(&origin(5), 1) && !tails.is_set_back(&origin(4), 2));
+        assert!(tails.is_set_back(&origin(4), 1) && tails.is_set_back(&origin(0), 1));
     }
 
     #[test]

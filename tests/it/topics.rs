@@ -90,6 +90,37 @@ fn topics_of_a_pattern_come_grow_and_go_while_a_worker_runs() {
     }
 }
 
+/// Found by `make chaos`: the worker began again at the new topic's first record, as `auto.offset.reset` says, and then took everything up to its old
+/// offset for records that it had read before; they were never delivered, and the next commit went past them.
+#[test]
+fn a_topic_made_anew_under_a_running_worker_is_read_from_its_beginning() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("anew");
+    referee.create(&topics.all(), 1);
+    produce(&mut referee, &topics.input, 0, 400, 1);
+    let properties = r#""topic.metadata.refresh.interval.ms" = "60000", "session.timeout.ms" = "6000""#;
+    let reads = format!("topics = [{:?}]\ngroup = \"anew\"", topics.input);
+    let file = pipeline_of("anew", &reads, properties, &topics, "[delivery]\ncommit_interval_ms = 50\n");
+    let mut worker = Worker::run("anew", &file, &[]);
+    worker.wait_ready();
+    wait_for(&mut referee, &topics, 400, &worker);
+
+    // So soon that the group does not notice; shorter than the old one at first, then longer.
+    referee.ask("delete", json!({"topics": [topics.input]}));
+    referee.create(&[topics.input.as_str()], 1);
+    produce(&mut referee, &topics.input, 10_000, 30, 1);
+    wait_for(&mut referee, &topics, 430, &worker);
+    produce(&mut referee, &topics.input, 20_000, 500, 1);
+    wait_for(&mut referee, &topics, 930, &worker);
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    let lag = referee.ask("committed", json!({"topic": topics.input, "group": "anew"}));
+    assert_eq!(lag["lag"], 0, "{lag}");
+    let outputs = topics.outputs();
+    let outputs: Vec<&Value> = outputs.as_object().unwrap().values().collect();
+    assert_eq!(referee.ask("count", json!({ "topics": outputs }))["records"], 930, "none lost, none twice");
+}
+
 #[test]
 fn an_empty_topic_is_no_stall_and_drains_at_once() {
     let mut referee = Referee::start();

@@ -118,7 +118,7 @@ class Faults:
         if not worker.runs() or worker.stopped or not others:
             return self.kill(worker, value) and "kill"
         others[int(value * len(others)) % len(others)].signal(signal.SIGTERM)
-        inside = self.wait_for_line(worker, HANDOVER, 5)
+        inside = self.wait_for_line(worker, HANDOVER, 8)
         time.sleep(value * 0.05)
         return self.kill(worker, value) and ("kill-rebalance" if inside else "kill")
 
