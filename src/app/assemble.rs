@@ -32,22 +32,7 @@ impl Parts {
         let (cache_settings, instance) = (settings.cache.clone(), slot.number().to_string());
         let cache = tokio::task::spawn_blocking(move || Cache::open(&cache_settings, &instance)).await?;
         let decoder = Decoder::new(&settings.document)?;
-        let mut models: BTreeMap<String, Arc<Model>> = BTreeMap::new();
-        let mut text = Vec::new();
-        let mut scorers = Vec::new();
-        for (name, signal) in &settings.signals {
-            match signal {
-                SignalSettings::Text(_) => text.push(TextSignals::new(name)),
-                SignalSettings::Pll(pll) => {
-                    let model = loaded(settings, &pll.model, &mut models).await?;
-                    join(&mut scorers, Scorer::build(name, pll, model, cache.clone())?);
-                }
-                SignalSettings::Nelbo(nelbo) => {
-                    let model = loaded(settings, &nelbo.model, &mut models).await?;
-                    join(&mut scorers, Scorer::nelbo(name, nelbo, model, cache.clone())?);
-                }
-            }
-        }
+        let Scoring { text, mut scorers, models } = Scoring::load(settings, &cache).await?;
         // The file's order makes the identity; the order of cost, which a stable sort keeps by name among equals, makes the road.
         let imprint_scorer = identity(&scorers, decoder.normalization());
         scorers.sort_by_key(Scorer::passes_a_window);
@@ -75,6 +60,36 @@ impl Parts {
             }
         }
         self.cache.flush().await;
+    }
+}
+
+/// What measures documents, by the tables of the pipeline file.
+pub(super) struct Scoring {
+    pub(super) text: Vec<TextSignals>,
+    pub(super) scorers: Vec<Scorer>,
+    pub(super) models: BTreeMap<String, Arc<Model>>,
+}
+
+impl Scoring {
+    /// Loads and warms the models that signals name. Takes seconds.
+    pub(super) async fn load(settings: &Settings, cache: &Cache) -> Result<Self, Failure> {
+        let mut models: BTreeMap<String, Arc<Model>> = BTreeMap::new();
+        let mut text = Vec::new();
+        let mut scorers = Vec::new();
+        for (name, signal) in &settings.signals {
+            match signal {
+                SignalSettings::Text(_) => text.push(TextSignals::new(name)),
+                SignalSettings::Pll(pll) => {
+                    let model = loaded(settings, &pll.model, &mut models).await?;
+                    join(&mut scorers, Scorer::build(name, pll, model, cache.clone())?);
+                }
+                SignalSettings::Nelbo(nelbo) => {
+                    let model = loaded(settings, &nelbo.model, &mut models).await?;
+                    join(&mut scorers, Scorer::nelbo(name, nelbo, model, cache.clone())?);
+                }
+            }
+        }
+        Ok(Self { text, scorers, models })
     }
 }
 

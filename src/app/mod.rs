@@ -8,6 +8,7 @@
 mod assemble;
 mod check;
 mod dlq;
+mod erase;
 mod failure;
 mod inspect;
 mod open;
@@ -20,6 +21,7 @@ mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
 pub use dlq::{Errand, Replayed, Selection, Span as SourceSpan, Step, list, replay};
+pub use erase::{Erasure, keys_of};
 pub use failure::Failure;
 pub use inspect::{Inspected, inspect};
 pub use reload::Reread;

@@ -42,10 +42,20 @@ pub enum Error {
         error: io::Error,
     },
     /// A process has the store open.
-    #[error("instance {instance} is in use; stop its worker, then clear it")]
+    #[error("instance {instance} is in use; stop its worker, then do this again")]
     InUse {
         /// The instance's number.
         instance: u32,
+    },
+    /// The store can't be read as one.
+    #[error(
+        "the store of instance {instance} can't be read: {why}; `tamis cache clear` removes it whole, which costs device time and nothing else"
+    )]
+    Unusable {
+        /// The instance's number.
+        instance: u32,
+        /// What is wrong with it.
+        why: String,
     },
     /// There is something in the store's directory that is no part of a store.
     #[error("{} is no part of a cache; move it away, or check that cache.path is what you mean", .path.display())]
@@ -91,14 +101,7 @@ pub fn clear(path: &Path, store: &Inventory, dry: bool) -> Result<u64, Error> {
         let path = path.to_owned();
         move |error| Error::Unreadable { path, error }
     };
-    let lock_path = lock_path(path, instance);
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-    let lock = lock.map_err(refused(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => (),
-        Err(TryLockError::WouldBlock) => return Err(Error::InUse { instance }),
-        Err(TryLockError::Error(error)) => return Err(refused(&lock_path)(error)),
-    }
+    let lock = lock(path, instance)?;
     let mut bytes = 0;
     if dir.exists() {
         refuse_foreign(&dir)?;
@@ -120,12 +123,25 @@ pub fn clear(path: &Path, store: &Inventory, dry: bool) -> Result<u64, Error> {
     Ok(bytes)
 }
 
+/// The store's lock, held until it is dropped.
+pub(super) fn lock(path: &Path, instance: u32) -> Result<File, Error> {
+    let lock_path = lock_path(path, instance);
+    let refused = |error| Error::Unreadable { path: lock_path.clone(), error };
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { instance }),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
 /// The instance whose store has this name, and whether it was set aside.
 fn instance_of(name: &str) -> Option<(u32, bool)> {
     let (number, aside) = match name.split_once('.') {
         None => (name, false),
         Some((number, rest)) => {
-            let stamp = rest.strip_prefix("broken-").or_else(|| rest.strip_prefix("cleared-"))?;
+            let stamp = rest.strip_prefix("broken-").or_else(|| rest.strip_prefix("cleared-"));
+            let stamp = stamp.or_else(|| rest.strip_prefix("erasing-"))?;
             stamp.bytes().all(|byte| byte.is_ascii_digit()).then_some((number, true))?
         }
     };
@@ -161,7 +177,7 @@ fn lock_path(path: &Path, instance: u32) -> PathBuf {
     super::opening::lock_path(path, &instance.to_string())
 }
 
-fn refuse_foreign(dir: &Path) -> Result<(), Error> {
+pub(super) fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     let unreadable = |error| Error::Unreadable { path: dir.to_owned(), error };
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -175,7 +191,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn size(path: &Path) -> Result<u64, Error> {
+pub(super) fn size(path: &Path) -> Result<u64, Error> {
     if path.is_file() {
         return Ok(fs::metadata(path).map_or(0, |metadata| metadata.len()));
     }
@@ -183,7 +199,7 @@ fn size(path: &Path) -> Result<u64, Error> {
 }
 
 /// What is set aside may be a file, where one lay in a store's place.
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 

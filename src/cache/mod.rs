@@ -8,6 +8,7 @@
 //! Must not know: what the bytes mean, models, documents.
 
 mod breaker;
+pub mod erasure;
 mod failure;
 mod generations;
 pub mod inventory;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use store::Store;
 
 /// What a value is found by: a hash over everything that it depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub [u8; 32]);
 
 /// A cache. Clones share one store. No method fails: what can't be read is a miss, what can't be written is forgotten.

@@ -95,7 +95,7 @@ pub enum Command {
     /// Lines keep the order of the input. A document that can't be decoded is an output line too, and the exit code stays 0. The
     /// pipeline's source, sink, routes, delivery and admin tables are ignored and may be absent.
     Score(Score),
-    /// Look at the score cache, or clear it
+    /// Look at the score cache, clear it, or erase what it knows of a text
     Cache(Cache),
     /// Look at a pipeline's dead letters, or send their records back to where they came from
     #[command(subcommand)]
@@ -249,6 +249,44 @@ pub enum CacheCommand {
     /// Scores are made again where they are needed; nothing else is lost. An instance that is in use is named and left, and the exit
     /// code is then 69.
     Clear(CacheClear),
+    /// Erase what the cache knows of given documents, on request
+    ///
+    /// The cache keeps no texts: under a hash of a window's tokens it keeps sums of log-probabilities, by which one can tell whether a text that one has was
+    /// scored. This erases both for the documents given, in the stores of all instances that are not in use: each store is written anew without them, the old
+    /// files are removed, and stores that were set aside as damaged are removed whole. An instance that is in use is named and left, and the exit code is then
+    /// 69. What other models, windows or maskings made of the text has other keys: do it with each pipeline file that scored it, or use `cache clear`.
+    ///
+    /// Stop the workers first. A store of gigabytes takes minutes and needs its room twice.
+    #[command(after_help = ERASE_HELP)]
+    Erase(CacheErase),
+}
+
+const ERASE_HELP: &str = "\
+Examples:
+  tamis cache erase my.toml --input requests.jsonl      documents in the form that the pipeline reads, one a line
+  tamis cache erase my.toml --input - < requests.jsonl
+  tamis cache erase my.toml --text \"Dear Sir, \u{2026}\"       a text; other users of this machine can see a command line
+
+Exit codes: 0 erased, or nothing was there; 64 settings; 65 the input can't be read; 69 a model can't be loaded, or a store is in use or unreadable.";
+
+/// Arguments of `cache erase`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("documents").required(true).args(["text", "input"]))]
+pub struct CacheErase {
+    /// The pipeline file (TOML), for its models, signals, document form and cache.path
+    pub pipeline: PathBuf,
+
+    /// The text itself, as it stands in the document
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+
+    /// Documents in the form that the pipeline reads, one a line, plain or compressed; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+
+    /// Only in this instance's store
+    #[arg(long, value_name = "N")]
+    pub instance: Option<u32>,
 }
 
 /// Arguments of `cache stats`.

@@ -1,19 +1,23 @@
-//! Owns the `cache` command: what the stores hold, and clearing them away.
+//! Owns the `cache` command: what the stores hold, clearing them away, and erasing what they know of a text.
 //!
 //! Invariants: nothing is asked; what was removed is said, with its bytes; a store in use is named and left.
 
-use super::args::{Cache, CacheClear, CacheCommand, Override};
-use super::main::{print, settings};
-use crate::app::Failure;
+use super::args::{Cache, CacheClear, CacheCommand, CacheErase, Override};
+use super::main::{block_on, print, settings};
+use crate::app::{self, Erasure, Failure};
+use crate::cache::erasure;
 use crate::cache::inventory::{self, Inventory};
 use crate::cli::Exit;
-use crate::config::Purpose;
+use crate::config::{Purpose, Settings};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
 use std::path::Path;
 
 pub(super) fn cache(args: &Cache, overrides: &[Override]) -> Result<(), Failure> {
     let pipeline = match &args.command {
         CacheCommand::Stats(stats) => &stats.pipeline,
         CacheCommand::Clear(clear) => &clear.pipeline,
+        CacheCommand::Erase(erase) => &erase.pipeline,
     };
     let settings = settings(pipeline, overrides, Purpose::Score)?;
     let path = &settings.cache.path;
@@ -21,6 +25,7 @@ pub(super) fn cache(args: &Cache, overrides: &[Override]) -> Result<(), Failure>
     match &args.command {
         CacheCommand::Stats(_) => print(stats(path, settings.cache.max_bytes, &stores).as_bytes()),
         CacheCommand::Clear(args) => clear(path, args, &stores),
+        CacheCommand::Erase(args) => erase(args, &settings, &stores),
     }
 }
 
@@ -49,15 +54,26 @@ fn stats(path: &Path, max_bytes: u64, stores: &[Inventory]) -> String {
     text
 }
 
-fn clear(path: &Path, args: &CacheClear, stores: &[Inventory]) -> Result<(), Failure> {
-    let wanted = |store: &&Inventory| args.instance.is_none_or(|instance| instance == store.instance);
+/// The stores of the instance asked for, or all.
+fn chosen<'a>(path: &Path, stores: &'a [Inventory], asked: Option<u32>) -> Result<Vec<&'a Inventory>, Failure> {
+    let wanted = |store: &&Inventory| asked.is_none_or(|instance| instance == store.instance);
     let chosen: Vec<&Inventory> = stores.iter().filter(wanted).collect();
-    if let (Some(instance), []) = (args.instance, &chosen[..]) {
+    if let (Some(instance), []) = (asked, &chosen[..]) {
         let known: Vec<String> = stores.iter().map(|store| store.instance.to_string()).collect();
         let known =
             if known.is_empty() { "there is none".to_owned() } else { format!("there is {}", known.join(", ")) };
         return Err(Failure::new(Exit::Usage, format!("{}: no instance {instance}; {known}", path.display())));
     }
+    Ok(chosen)
+}
+
+/// What was left undone, told together.
+fn undone(left: &[String]) -> Result<(), Failure> {
+    if left.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Unavailable, left.join("\ntamis: "))) }
+}
+
+fn clear(path: &Path, args: &CacheClear, stores: &[Inventory]) -> Result<(), Failure> {
+    let chosen = chosen(path, stores, args.instance)?;
     if chosen.is_empty() {
         return print(format!("no instance has a store under {}\n", path.display()).as_bytes());
     }
@@ -69,5 +85,56 @@ fn clear(path: &Path, args: &CacheClear, stores: &[Inventory]) -> Result<(), Fai
             Err(error) => left.push(error.to_string()),
         }
     }
-    if left.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Unavailable, left.join("\ntamis: "))) }
+    undone(&left)
+}
+
+fn erase(args: &CacheErase, settings: &Settings, stores: &[Inventory]) -> Result<(), Failure> {
+    let path = &settings.cache.path;
+    let chosen = chosen(path, stores, args.instance)?;
+    // Before a model is loaded for nothing.
+    if chosen.is_empty() {
+        return print(format!("no instance has a store under {}\n", path.display()).as_bytes());
+    }
+    let erasure = match (&args.text, &args.input) {
+        (Some(text), _) => Erasure::Text(text.clone()),
+        (None, Some(path)) if path.as_os_str() != "-" => Erasure::File(path.clone()),
+        (None, _) => Erasure::Stdin,
+    };
+    let (keys, undecodable) = block_on(app::keys_of(settings, &erasure))?;
+    let mut left = Vec::new();
+    for store in chosen {
+        let bar = bar(store);
+        let erased = erasure::erase(path, store, &keys, || bar.inc(1));
+        bar.finish_and_clear();
+        match erased {
+            Ok(done) => {
+                let (instance, gone, kept) = (store.instance, done.erased, done.kept);
+                let aside = if done.aside_bytes > 0 { ", and what was set aside is removed" } else { "" };
+                print(format!("instance {instance}: {gone} entries erased, {kept} kept{aside}\n").as_bytes())?;
+            }
+            Err(error) => left.push(error.to_string()),
+        }
+    }
+    undone(&left)?;
+    if undecodable > 0 {
+        let what = format!(
+            "{undecodable} lines of the input hold no document, so there is nothing known to erase for them; mend these lines and do it again"
+        );
+        return Err(Failure::new(Exit::Input, what));
+    }
+    Ok(())
+}
+
+/// How far a store was copied, on a terminal.
+fn bar(store: &Inventory) -> ProgressBar {
+    let bar = match store.entries {
+        Some(entries) if std::io::stderr().is_terminal() => ProgressBar::new(entries),
+        _ => ProgressBar::hidden(),
+    };
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:32.green/white.dim} {percent} %  {human_pos} entries  {eta} left")
+    {
+        bar.set_style(style.progress_chars("━━─"));
+    }
+    bar
 }

@@ -21,8 +21,8 @@ mod score;
 mod top;
 
 pub use args::{
-    Cache, CacheClear, CacheCommand, CacheStats, Check, Cli, Command, Completions, Demo, Inspect, LogFormat, Man,
-    Model, Override, Run, Score,
+    Cache, CacheClear, CacheCommand, CacheErase, CacheStats, Check, Cli, Command, Completions, Demo, Inspect,
+    LogFormat, Man, Model, Override, Run, Score,
 };
 pub use dlq::{Dlq, DlqList, DlqReplay};
 pub use exit::Exit;

@@ -154,6 +154,15 @@ impl Scorer {
         Ok(tokens)
     }
 
+    /// Under which keys the cache keeps what is known about the windows of `text`, in order.
+    ///
+    /// # Errors
+    /// The tokenizer refuses the text.
+    pub async fn keys(&self, text: &str) -> Result<Vec<Key>, Fault> {
+        let prepared = self.prepare(text).await?;
+        Ok(prepared.windows.iter().map(|range| self.key(&prepared.window(range))).collect())
+    }
+
     async fn prepare(&self, text: &str) -> Result<Prepared, Error> {
         self.model.prepare(text, self.recipe.window_tokens, self.recipe.plan.words()).await
     }

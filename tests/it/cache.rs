@@ -153,6 +153,57 @@ fn a_damaged_store_changes_no_verdict() {
     }
 }
 
+/// How many entries the store of instance 0 says that it has.
+fn entries(file: &Path) -> u64 {
+    let (code, out, err) = said(&tamis(&["cache", "stats", file.to_str().unwrap()]));
+    assert_eq!(code, Some(0), "{err}");
+    let row = out.lines().find(|line| line.starts_with("0 ")).unwrap_or_else(|| panic!("{out}"));
+    row.split_whitespace().nth(4).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_is_known_of_a_document_is_erased_on_request_and_nothing_else() {
+    let (file, input, cache) = scoring("erased");
+    let name = file.to_str().unwrap();
+    let (expected, _) = verdicts(&file, &input);
+    let before = entries(&file);
+    let request = input.with_file_name("request.jsonl");
+    let lines: Vec<String> = fs::read_to_string(&input).unwrap().lines().map(str::to_owned).collect();
+    fs::write(&request, format!("{}\n\n{}\n", lines[3], lines[7])).unwrap();
+    let erase = |how: &[&str]| said(&tamis(&[&["cache", "erase", name], how].concat()));
+
+    // As a worker holds it.
+    let lock = File::open(cache.join("0.store.lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, out, err) = erase(&["--input", request.to_str().unwrap()]);
+    assert!(
+        code == Some(69) && out.is_empty() && err.contains("instance 0 is in use; stop its worker"),
+        "{code:?} {err}"
+    );
+    drop(lock);
+
+    let (code, out, err) = erase(&["--input", request.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    let kept = entries(&file);
+    let gone = before - kept;
+    assert!(gone >= 2 && out == format!("instance 0: {gone} entries erased, {kept} kept\n"), "{before} {out}");
+    let (_, out, _) = erase(&["--input", request.to_str().unwrap()]);
+    assert!(out.starts_with("instance 0: 0 entries erased"), "{out}");
+    // Scored again: what was erased is put back, and everything else is found.
+    let (found, _) = verdicts(&file, &input);
+    assert_eq!(entries(&file), before);
+    assert_eq!(found.len(), expected.len());
+
+    let text = serde_json::from_str::<Value>(&lines[3]).unwrap()["text"].as_str().unwrap().to_owned();
+    let (code, out, err) = erase(&["--text", &text, "--instance", "0"]);
+    assert!(code == Some(0) && !out.contains(": 0 entries"), "{out} {err}");
+    fs::write(&request, "{broken\n").unwrap();
+    let (code, _, err) = erase(&["--input", request.to_str().unwrap()]);
+    assert!(code == Some(65) && err.contains("1 lines of the input hold no document"), "{code:?} {err}");
+    let (code, _, err) = erase(&[]);
+    assert!(code == Some(64) && err.contains("--text") && err.contains("--input"), "{err}");
+}
+
 /// A small file system in memory, unmounted at the end.
 struct SmallDisk(PathBuf);
 
