@@ -325,7 +325,7 @@ impl Drop for Engine {
 impl Engine {
     /// An engine whose device does what `script` says.
     pub(super) fn scripted(script: device::Script, vocabulary: Vocabulary, budget: usize) -> Self {
-        let budget = Budget { tokens: budget, positions: usize::MAX, real_percent: 80 };
+        let budget = Budget { tokens: budget, positions: usize::MAX, batch_cost: 20 };
         let runner = device::Runner::Scripted(script);
         let standing = Standing {
             provider: "cpu",
@@ -336,6 +336,7 @@ impl Engine {
             padded: true,
             batch_tokens: budget.tokens,
             batch_positions: budget.tokens,
+            batch_cost_tokens: budget.batch_cost,
         };
         let loaded = Loaded { runner, standing, budget };
         Self::start(move || Ok(loaded), vocabulary, [0; 32]).unwrap()

@@ -20,8 +20,10 @@ const LOGITS_BYTES_MAX: usize = 192 << 20;
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
 const WARM_UP_TOKENS_MAX: usize = 512;
-/// In a batch of several lengths at least this share of the tokens is real, in percent.
-const REAL_PERCENT_MIN: usize = 80;
+/// Tokens of the short rows tried at load.
+const SHORT_TOKENS: usize = 16;
+/// A batch's own cost is taken from the quickest of so many batches of one short row, lest the machine's other work be counted in.
+const SHORT_RUNS: usize = 3;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
 
@@ -56,6 +58,9 @@ pub struct Standing {
     pub batch_tokens: usize,
     /// Scored positions of one batch, at most.
     pub batch_positions: usize,
+    /// What a batch costs however small it is, in tokens of rows, as measured at load: so much padding a length may add that shares a
+    /// batch with others. 0 where `padded` is false.
+    pub batch_cost_tokens: usize,
 }
 
 /// A device that is ready.
@@ -108,18 +113,24 @@ where
         }
     };
     let (provider, head) = (onnx.provider(), onnx.head());
-    let real_percent = if padded { REAL_PERCENT_MIN } else { 100 };
     let budget = budget(settings.budget_tokens, vocabulary.width.max(vocabulary.size), needs, head);
-    let budget = Budget { real_percent, ..budget };
     metrics::device_provider(provider);
     metrics::device_loaded(head.as_str(), budget.tokens);
     let mut runner = Runner::Onnx(Box::new(onnx));
-    warm_up(&mut runner, vocabulary, budget, head)?;
+    let batch_cost = warm_up(&mut runner, vocabulary, budget, head)?;
+    let budget = Budget { batch_cost: if padded { batch_cost } else { 0 }, ..budget };
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
-    let (batch_tokens, batch_positions) = (budget.tokens, budget.positions.min(budget.tokens));
-    let head = head.as_str();
-    let standing =
-        Standing { provider, head, difference_nats, why_full, company_nats, padded, batch_tokens, batch_positions };
+    let standing = Standing {
+        provider,
+        head: head.as_str(),
+        difference_nats,
+        why_full,
+        company_nats,
+        padded,
+        batch_tokens: budget.tokens,
+        batch_positions: budget.positions.min(budget.tokens),
+        batch_cost_tokens: budget.batch_cost,
+    };
     Ok(Loaded { runner, standing, budget })
 }
 
@@ -163,23 +174,25 @@ fn company(
 }
 
 fn budget(tokens: usize, width: usize, needs: Needs, head: Head) -> Budget {
-    let (tokens, row, real_percent) = (tokens.max(1), 4 * width.max(1), REAL_PERCENT_MIN);
+    let (tokens, row, batch_cost) = (tokens.max(1), 4 * width.max(1), 0);
     // The product, the logits, and their log-softmax; ranks and odds take up to three buffers more while they are computed.
     let copies = if needs == Needs::default() { 3 } else { 6 };
     match head {
-        Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX, real_percent },
+        Head::Full => Budget { tokens: tokens.min(LOGITS_BYTES_MAX / row), positions: usize::MAX, batch_cost },
         Head::Hoisted => Budget {
             tokens,
             positions: tokens.div_ceil(TOKENS_PER_POSITION).min(LOGITS_BYTES_MAX / (copies * row)).max(1),
-            real_percent,
+            batch_cost,
         },
     }
 }
 
-/// Runs the widest and the tallest batch that the budget allows.
-fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: Head) -> Result<(), Error> {
+/// Runs the widest and the tallest batch that the budget allows, and then short ones: what a batch costs by itself, in tokens.
+fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: Head) -> Result<usize, Error> {
     let longest = vocabulary.max_positions.clamp(1, WARM_UP_TOKENS_MAX);
-    for tokens in [longest.min(16), longest] {
+    let short = longest.min(SHORT_TOKENS);
+    let mut token_seconds = f64::INFINITY;
+    for tokens in [short, longest] {
         let rows = (budget.tokens / tokens).min(budget.positions).max(1);
         let masked = match head {
             Head::Full => 1,
@@ -193,10 +206,27 @@ fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: H
                 return wrong(Failure { memory: false, why: "its scores are not finite numbers".to_owned() });
             }
             // The last and longest rows are the dearest tokens: live ones cost less, so falling far below this means something.
-            Ok(scored) => metrics::device_baseline(rows * tokens, scored.spent.as_secs_f64()),
+            Ok(scored) => {
+                let seconds = scored.spent.as_secs_f64();
+                metrics::device_baseline(rows * tokens, seconds);
+                token_seconds = token_seconds.min(seconds / (rows * tokens) as f64);
+            }
         }
     }
-    Ok(())
+    let probe = vocabulary.probe(1, short, 1);
+    let runs = (0..SHORT_RUNS).filter_map(|_| runner.score(&probe).ok());
+    let seconds = runs.map(|scored| scored.spent.as_secs_f64()).fold(f64::INFINITY, f64::min);
+    Ok(batch_cost(seconds / token_seconds, short, budget.tokens))
+}
+
+/// What a batch costs by itself, in tokens: a batch of `short` tokens takes as long as `took` tokens do in a large one. Never more than
+/// a quarter of the budget, and nothing where it was not measured.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded on both sides just before")]
+fn batch_cost(took: f64, short: usize, budget: usize) -> usize {
+    match took.is_finite() {
+        true => (took - short as f64).clamp(0.0, (budget / 4) as f64) as usize,
+        false => 0,
+    }
 }
 
 impl Vocabulary {
@@ -249,16 +279,25 @@ mod tests {
     #[test]
     fn the_widest_vocabulary_makes_the_batches_smaller() {
         let full = budget(2048, 250_000, Needs::default(), Head::Full);
-        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX, real_percent: 80 });
+        assert_eq!(full, Budget { tokens: 201, positions: usize::MAX, batch_cost: 0 });
         assert_eq!(
             budget(2048, 250_000, Needs::default(), Head::Hoisted),
-            Budget { tokens: 2048, positions: 67, real_percent: 80 }
+            Budget { tokens: 2048, positions: 67, batch_cost: 0 }
         );
         assert_eq!(
             budget(16_384, 250_000, Needs::default(), Head::Hoisted),
-            Budget { tokens: 16_384, positions: 67, real_percent: 80 }
+            Budget { tokens: 16_384, positions: 67, batch_cost: 0 }
         );
-        assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1, real_percent: 80 });
+        assert_eq!(budget(0, 0, Needs::default(), Head::Hoisted), Budget { tokens: 1, positions: 1, batch_cost: 0 });
+    }
+
+    #[test]
+    fn what_a_batch_costs_by_itself_is_bounded() {
+        assert_eq!(batch_cost(36.9, 16, 2048), 20);
+        assert_eq!(batch_cost(9.0, 16, 2048), 0, "a clock that is not fine enough");
+        assert_eq!(batch_cost(1e9, 16, 2048), 512);
+        assert_eq!(batch_cost(f64::INFINITY, 16, 2048), 0);
+        assert_eq!(batch_cost(f64::NAN, 16, 2048), 0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Owns the waiting rows, and which of them make the next batch.
 //!
-//! Requests wait in order of length and of age. A batch starts with the oldest, so waiting is bounded, and is filled with the
-//! nearest lengths while the padded tokens fit the budget and enough of them are real.
+//! Requests wait in order of length and of age. A batch starts with the oldest, so waiting is bounded, and takes rows of that length
+//! first. The nearest other lengths join only whole, and only where their padding costs less than the batch that this saves: so
+//! batches of several lengths are never dearer than batches of one length each would have been.
 
 use super::batch::{Request, Row};
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ pub(super) struct Budget {
     pub(super) tokens: usize,
     /// Scored positions.
     pub(super) positions: usize,
-    /// A row joins a batch of other lengths only if at least this share of the batch's tokens stays real; at 100 none does.
-    pub(super) real_percent: usize,
+    /// What a batch costs however small it is, in tokens of rows: so much padding a length may add that joins others. 0 keeps lengths apart.
+    pub(super) batch_cost: usize,
 }
 
 struct Entry {
@@ -80,28 +81,56 @@ impl Queue {
     /// Takes the next batch within `budget`, or a single row larger than that; `None` if nothing waits.
     pub(super) fn take(&mut self, budget: Budget) -> Option<Vec<Row>> {
         let (ticket, length) = self.by_age.first_key_value().map(|(ticket, length)| (*ticket, *length))?;
-        let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, positions: 0, budget };
+        let mut draft = Draft { rows: Vec::new(), longest: length, real: 0, positions: 0, joined: 0, budget };
         let mut key = (length, ticket);
         while self.draw(key, &mut draft) {
-            match self.nearest(length, &draft) {
+            match self.oldest(length) {
                 Some(next) => key = next,
-                None => break,
+                None => {
+                    self.join(length, &mut draft);
+                    break;
+                }
             }
         }
         Some(draft.rows)
     }
 
-    /// The oldest request of the length nearest to `length`, longer or shorter, whose rows fit the draft.
-    fn nearest(&self, length: usize, draft: &Draft) -> Option<(usize, u64)> {
-        let oldest =
-            |from: usize| self.by_length.range((from, 0)..).next().map(|(key, entry)| (*key, entry.positions()));
-        let shorter = self.by_length.range(..(length, 0)).next_back().and_then(|((tokens, _), _)| oldest(*tokens));
-        [shorter, oldest(length)]
-            .into_iter()
-            .flatten()
-            .filter(|((tokens, _), positions)| draft.fits(*tokens, *positions))
-            .map(|(key, _)| key)
-            .min_by_key(|(tokens, ticket)| (tokens.abs_diff(length), *ticket))
+    /// Moves whole other lengths into a draft of `length`, of which nothing is left, the nearest first, while that saves more than it costs.
+    fn join(&mut self, length: usize, draft: &mut Draft) {
+        loop {
+            let shorter = self.by_length.range(..(length, 0)).next_back().map(|((tokens, _), _)| *tokens);
+            let longer = self.by_length.range((length, 0)..).next().map(|((tokens, _), _)| *tokens);
+            let fitting = [shorter, longer].into_iter().flatten().filter(|tokens| self.fits_whole(*tokens, draft));
+            let Some(next) = fitting.min_by_key(|tokens| tokens.abs_diff(length)) else { return };
+            draft.joined += 1;
+            while let Some(key) = self.oldest(next) {
+                if !self.draw(key, draft) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether all rows of one length fit a draft of others, padding included. Looks at no more rows than a batch holds.
+    fn fits_whole(&self, length: usize, draft: &Draft) -> bool {
+        let (mut rows, mut positions) = (draft.rows.len(), draft.positions);
+        let longest = draft.longest.max(length);
+        for entry in self.by_length.range((length, 0)..(length + 1, 0)).map(|(_, entry)| entry) {
+            for pass in entry.next_pass..entry.request.passes.count() {
+                rows += 1;
+                positions += entry.request.passes.scored(pass).len();
+                if rows * longest > draft.budget.tokens || positions > draft.budget.positions {
+                    return false;
+                }
+            }
+        }
+        let real = draft.real + (rows - draft.rows.len()) * length;
+        rows * longest - real <= draft.budget.batch_cost * (draft.joined + 1)
+    }
+
+    /// The oldest request of a length.
+    fn oldest(&self, length: usize) -> Option<(usize, u64)> {
+        self.by_length.range((length, 0)..(length + 1, 0)).next().map(|(key, _)| *key)
     }
 
     /// Moves rows of one request into the draft while they fit; true if the request is used up.
@@ -131,14 +160,15 @@ struct Draft {
     longest: usize,
     real: usize,
     positions: usize,
+    /// Lengths besides the first.
+    joined: usize,
     budget: Budget,
 }
 
 impl Draft {
-    /// Whether one more row, of `tokens` of which `positions` are scored, stays within the budget and keeps padding low.
+    /// Whether one more row, of `tokens` of which `positions` are scored, stays within the budget.
     fn fits(&self, tokens: usize, positions: usize) -> bool {
         let padded = (self.rows.len() + 1) * self.longest.max(tokens);
-        let within = padded <= self.budget.tokens && self.positions + positions <= self.budget.positions;
-        within && (self.real + tokens) * 100 >= padded * self.budget.real_percent
+        padded <= self.budget.tokens && self.positions + positions <= self.budget.positions
     }
 }

@@ -244,7 +244,18 @@ fn request(tokens: usize, rows: usize) -> Arc<Request> {
 }
 
 fn tokens(tokens: usize) -> Budget {
-    Budget { tokens, positions: usize::MAX, real_percent: 80 }
+    Budget { tokens, positions: usize::MAX, batch_cost: 20 }
+}
+
+/// Everything that waits, as batches of rows' lengths.
+fn batches(queue: &mut Queue, budget: Budget) -> Vec<Vec<usize>> {
+    let lengths = |rows: Vec<super::batch::Row>| rows.iter().map(super::batch::Row::tokens).collect();
+    std::iter::from_fn(|| queue.take(budget).map(lengths)).collect()
+}
+
+/// Padded tokens, and what each batch costs by itself.
+fn cost(batches: &[Vec<usize>], batch_cost: usize) -> usize {
+    batches.iter().map(|rows| rows.len() * rows.iter().max().unwrap() + batch_cost).sum()
 }
 
 proptest! {
@@ -253,6 +264,7 @@ proptest! {
         sizes in prop::collection::vec((1_usize..60, 1_usize..12), 1..40),
         budget in 1_usize..400,
         positions in 1_usize..40,
+        batch_cost in 0_usize..60,
     ) {
         let mut queue = Queue::default();
         let mut left = HashMap::new();
@@ -262,7 +274,7 @@ proptest! {
         let total: usize = sizes.iter().map(|(_, rows)| rows).sum();
         prop_assert_eq!(queue.rows(), total);
         let (mut handed_out, mut oldest) = (0, 0);
-        while let Some(rows) = queue.take(Budget { tokens: budget, positions, real_percent: 80 }) {
+        while let Some(rows) = queue.take(Budget { tokens: budget, positions, batch_cost }) {
             let longest = rows.iter().map(super::batch::Row::tokens).max().unwrap();
             prop_assert!(rows.len() == 1 || rows.len() * longest <= budget && rows.len() <= positions);
             while left.get(&oldest).is_some_and(|(_, rows)| *rows == 0) { oldest += 1; }
@@ -277,6 +289,47 @@ proptest! {
         }
         prop_assert_eq!(handed_out, total);
     }
+
+    #[test]
+    fn lengths_that_share_batches_are_never_dearer_than_batches_of_one_length_each(
+        sizes in prop::collection::vec((1_usize..60, 1_usize..30), 1..40),
+        budget in 1_usize..2000,
+        batch_cost in 0_usize..200,
+    ) {
+        let filled = |batch_cost| {
+            let mut queue = Queue::default();
+            for (tokens, rows) in &sizes {
+                queue.push(request(*tokens, *rows));
+            }
+            batches(&mut queue, Budget { tokens: budget, positions: usize::MAX, batch_cost })
+        };
+        let (shared, alone) = (filled(batch_cost), filled(0));
+        prop_assert!(alone.iter().all(|rows| rows.iter().all(|tokens| *tokens == rows[0])));
+        prop_assert!(cost(&shared, batch_cost) <= cost(&alone, batch_cost), "{:?} for {:?}", shared, alone);
+    }
+}
+
+/// Six short sentences, `single`: what six lengths cost more than ready rows hung on whether they arrived one by one or together,
+/// when a fifth of every batch might be padding.
+#[test]
+fn sentences_cost_the_same_whether_they_come_one_by_one_or_together() {
+    let sentences = [10, 24, 13, 19, 16, 22];
+    let arrive = |queue: &mut Queue, some: &[usize]| {
+        for tokens in some {
+            queue.push(request(*tokens, tokens - 2));
+        }
+    };
+    let ideal: usize = sentences.iter().map(|tokens| tokens * (tokens - 2) + 20).sum();
+    for before in 1..=sentences.len() {
+        // The device takes what there is, and what has arrived meanwhile after that.
+        let mut queue = Queue::default();
+        arrive(&mut queue, &sentences[..before]);
+        let mut made = batches(&mut queue, tokens(2048));
+        arrive(&mut queue, &sentences[before..]);
+        made.extend(batches(&mut queue, tokens(2048)));
+        let cost = cost(&made, 20);
+        assert!(cost <= ideal, "{cost} tokens, where batches of one length take {ideal}");
+    }
 }
 
 #[test]
@@ -285,10 +338,7 @@ fn a_short_row_does_not_ride_in_a_long_batch() {
     queue.push(request(20, 3));
     queue.push(request(400, 3));
     queue.push(request(19, 2));
-    let first: Vec<usize> = queue.take(tokens(4096)).unwrap().iter().map(super::batch::Row::tokens).collect();
-    assert_eq!(first, [20, 20, 20, 19, 19]);
-    assert_eq!(queue.take(tokens(4096)).unwrap().len(), 3);
-    assert!(queue.take(tokens(4096)).is_none());
+    assert_eq!(batches(&mut queue, tokens(4096)), [vec![20, 20, 20, 19, 19], vec![400; 3]]);
 }
 
 #[test]
