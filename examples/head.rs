@@ -57,12 +57,12 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
     };
     let settings = Settings { path: path.to_owned(), device: Device::Cpu, threads, ..Settings::default() };
     let rewrite = move |bytes| match hoisted {
-        true => graph::rewrite(bytes, graph::Outputs::default())
+        true => graph::rewrite(bytes, graph::Outputs::default(), &graph::Weights::Within)
             .map(|rewritten| rewritten.bytes)
             .map_err(|error| error.to_string()),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, rewrite };
+    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, leaps: false, rewrite };
     let engine = Engine::load(&settings, vocabulary, Needs::default(), export)?;
     match (engine.head() == "hoisted") == hoisted {
         true => Ok(engine),

@@ -331,6 +331,7 @@ impl Engine {
             provider: "cpu",
             head: "full",
             difference_nats: None,
+            exact_nats: None,
             why_full: None,
             company_nats: None,
             padded: true,

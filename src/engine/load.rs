@@ -1,11 +1,11 @@
 //! Owns the way from a model's file to a device that is ready: probe, rewritten head and its check, worst-case batch.
 //!
-//! The rewritten graph is trusted with nothing: its scores of a random padded batch must be those of the graph in the file.
-//! One session is held at a time, so that loading takes no more memory than running.
+//! One session is held at a time wherever single precision is computed, so that loading takes no more memory than running.
 
 use super::batch::{Batch, Request, Row};
+use super::check::{self, Reference};
 use super::device::{Failure, Runner};
-use super::onnx::{Head, Onnx};
+use super::onnx::{Head, Onnx, Optimiser};
 use super::queue::Budget;
 use super::{Error, Needs, Passes, Reading, Settings, Vocabulary, model};
 use crate::telemetry::metrics;
@@ -34,6 +34,9 @@ pub struct Export<R> {
     pub weights: Vec<String>,
     /// How far readings of the same graph may lie apart, in nats, when it is computed in another order: rounding.
     pub tolerance_nats: f64,
+    /// Whether rounding makes leaps: activations are quantised as they come, and a step turned over by the last digit moves everything
+    /// behind it. Then the rewriting is proved where nothing rounds differently, with ONNX Runtime's optimiser off.
+    pub leaps: bool,
     /// Makes the rewritten graph of the file's bytes, or says why it can't.
     pub rewrite: R,
 }
@@ -47,6 +50,8 @@ pub struct Standing {
     pub head: &'static str,
     /// The largest difference between the two heads on the batch of the check, in nats; absent if they could not be compared.
     pub difference_nats: Option<f64>,
+    /// The same with ONNX Runtime's optimiser off for both; absent where the first was enough, or nothing could be compared.
+    pub exact_nats: Option<f64>,
     /// Why the head is `full`; absent if it is hoisted.
     pub why_full: Option<String>,
     /// The largest difference that company makes, in nats: readings of the rows of the check alone, and padded in one batch. Absent if
@@ -80,36 +85,21 @@ pub(super) fn load<R>(
 where
     R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
 {
-    let mut full = Onnx::load(settings, vocabulary.size, needs)?;
-    let misfit = |failure: Failure| Error::Model {
-        path: settings.path.join(model::GRAPH),
-        why: format!("can't score a single token ({}); do tokenizer and model belong together?", failure.why),
-    };
-    full.score(&vocabulary.probe(1, 1, 1)).map_err(misfit)?;
-    let provider = full.provider();
-    let rows = vocabulary.check_rows();
-    let batch = vocabulary.batch(&rows);
-    let expected = full.score(&batch).map(|scored| scored.readings).map_err(|failure| failure.why);
-    let company_nats = expected.as_ref().ok().and_then(|together| company(&mut full, vocabulary, &rows, together));
-    drop(full);
+    let (reference, company_nats) = reference(settings, vocabulary, needs)?;
     let padded = company_nats.is_some_and(|nats| nats <= export.tolerance_nats);
     if !padded {
         tracing::warn!(path = %settings.path.display(), ?company_nats, "padding changes scores, batches hold rows of one length only");
     }
-    let mut difference_nats = None;
-    let hoisted = expected.and_then(|expected| {
-        let (onnx, difference) = hoisted((settings, needs), export.rewrite, (&batch, &expected), provider)?;
-        difference_nats = Some(difference);
-        match difference <= export.tolerance_nats {
-            true => Ok(onnx),
-            false => Err(format!("the rewritten graph's scores differ by {difference:.1e} nats")),
-        }
-    });
+    let compared = reference.and_then(|reference| check::hoisted((settings, vocabulary, needs), export, &reference));
+    let (hoisted, difference_nats, exact_nats) = match compared {
+        Ok(compared) => (compared.outcome, Some(compared.difference_nats), compared.exact_nats),
+        Err(why) => (Err(why), None, None),
+    };
     let (onnx, why_full) = match hoisted {
         Ok(onnx) => (onnx, None),
         Err(why) => {
             tracing::warn!(path = %settings.path.display(), why, "model runs with its full logits, which is slower");
-            (Onnx::load(settings, vocabulary.size, needs)?, Some(why))
+            (Onnx::load(settings, vocabulary.size, needs, Optimiser::On)?, Some(why))
         }
     };
     let (provider, head) = (onnx.provider(), onnx.head());
@@ -124,6 +114,7 @@ where
         provider,
         head: head.as_str(),
         difference_nats,
+        exact_nats,
         why_full,
         company_nats,
         padded,
@@ -134,27 +125,30 @@ where
     Ok(Loaded { runner, standing, budget })
 }
 
-/// The session over the rewritten graph, and how far its readings of `batch` are from the expected ones, in nats.
-fn hoisted(
-    (settings, needs): (&Settings, Needs),
-    rewrite: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
-    (batch, expected): (&Batch, &[Reading]),
-    provider: &'static str,
-) -> Result<(Onnx, f64), String> {
-    let bytes = std::fs::read(settings.path.join(model::GRAPH)).map_err(|error| error.to_string())?;
-    let graph = rewrite(bytes)?;
-    let mut onnx = Onnx::load_hoisted(settings, &graph, needs).map_err(|error| error.to_string())?;
-    drop(graph);
-    if onnx.provider() != provider {
-        return Err(format!("the rewritten graph runs on {} only", onnx.provider()));
-    }
-    let scored = onnx.score(batch).map_err(|failure| failure.why)?.readings;
-    let difference = scored.iter().zip(expected).map(|(ours, theirs)| ours.difference(theirs)).fold(0.0, f64::max);
-    tracing::debug!(difference, "compared the rewritten graph with the model's");
-    match scored.len() == expected.len() {
-        true => Ok((onnx, difference)),
-        false => Err("the rewritten graph returns too few scores".to_owned()),
-    }
+/// What the graph in the file reads on the batch of the check, run node by node as it is written, or why it can't; and what company makes
+/// of it. Its session is gone when this returns.
+fn reference(
+    settings: &Settings,
+    vocabulary: &Vocabulary,
+    needs: Needs,
+) -> Result<(Result<Reference, String>, Option<f64>), Error> {
+    let as_written = Onnx::load(settings, vocabulary.size, needs, Optimiser::Off);
+    // What has no kernel of its own may have one once it is fused.
+    let mut full = as_written.or_else(|_| Onnx::load(settings, vocabulary.size, needs, Optimiser::On))?;
+    let misfit = |failure: Failure| Error::Model {
+        path: settings.path.join(model::GRAPH),
+        why: format!("can't score a single token ({}); do tokenizer and model belong together?", failure.why),
+    };
+    full.score(&vocabulary.probe(1, 1, 1)).map_err(misfit)?;
+    let rows = vocabulary.check_rows();
+    let batch = vocabulary.batch(&rows);
+    let provider = full.provider();
+    let readings = match full.score(&batch) {
+        Ok(scored) => scored.readings,
+        Err(failure) => return Ok((Err(failure.why), None)),
+    };
+    let company_nats = company(&mut full, vocabulary, &rows, &readings);
+    Ok((Ok(Reference { batch, readings, provider }), company_nats))
 }
 
 /// How far readings of `rows`, each alone, are from those of all of them `together`, padded, in nats. Padding must not be seen: a convolution

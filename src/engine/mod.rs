@@ -10,6 +10,7 @@
 //! Must not know: text, tokenizers, windows, signals, caches, how a graph is rewritten.
 
 mod batch;
+mod check;
 mod device;
 mod error;
 mod handle;

@@ -37,6 +37,15 @@ impl Head {
     }
 }
 
+/// Whether ONNX Runtime may make another graph of the one it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Optimiser {
+    /// It fuses and folds: what runs.
+    On,
+    /// Node by node as written: what a check compares with. Also takes less memory, since nothing is folded into copies.
+    Off,
+}
+
 /// An input of the graph that this engine knows how to fill, of int64.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
@@ -96,18 +105,28 @@ pub(super) struct Onnx {
 
 impl Onnx {
     /// Loads `model.onnx` of the settings' directory onto their device.
-    pub(super) fn load(settings: &Settings, vocab_size: usize, needs: Needs) -> Result<Self, Error> {
+    pub(super) fn load(
+        settings: &Settings,
+        vocab_size: usize,
+        needs: Needs,
+        optimiser: Optimiser,
+    ) -> Result<Self, Error> {
         let path = settings.path.join(model::GRAPH);
-        let (session, provider) = session(settings, &path, None)?;
+        let (session, provider) = session(settings, &path, None, optimiser)?;
         let inputs = inputs(&session, &path, Head::Full)?;
         let logits = output(&session, &path, vocab_size)?;
         Ok(Self { session, inputs, logits, provider, head: Head::Full, needs })
     }
 
     /// Loads a rewritten graph onto the settings' device.
-    pub(super) fn load_hoisted(settings: &Settings, graph: &[u8], needs: Needs) -> Result<Self, Error> {
+    pub(super) fn load_hoisted(
+        settings: &Settings,
+        graph: &[u8],
+        needs: Needs,
+        optimiser: Optimiser,
+    ) -> Result<Self, Error> {
         let path = settings.path.join(model::GRAPH);
-        let (session, provider) = session(settings, &path, Some(graph))?;
+        let (session, provider) = session(settings, &path, Some(graph), optimiser)?;
         let inputs = inputs(&session, &path, Head::Hoisted)?;
         Ok(Self { session, inputs, logits: String::new(), provider, head: Head::Hoisted, needs })
     }
@@ -228,10 +247,15 @@ fn other(why: &str) -> Failure {
 }
 
 /// The session over `graph`, or else over the file, and the name of the provider that runs it.
-fn session(settings: &Settings, path: &Path, graph: Option<&[u8]>) -> Result<(Session, &'static str), Error> {
+fn session(
+    settings: &Settings,
+    path: &Path,
+    graph: Option<&[u8]>,
+    optimiser: Optimiser,
+) -> Result<(Session, &'static str), Error> {
     let environment = library::environment()?;
     let build = |cuda: Option<u16>| -> Result<Session, ort::Error> {
-        let mut builder = options(SessionBuilder::new(&environment)?, settings)?;
+        let mut builder = options(SessionBuilder::new(&environment)?, settings, optimiser)?;
         if let Some(number) = cuda {
             let provider =
                 ep::CUDA::default().with_device_id(i32::from(number)).with_tf32(false).build().error_on_failure();
@@ -266,13 +290,17 @@ fn session(settings: &Settings, path: &Path, graph: Option<&[u8]>) -> Result<(Se
 }
 
 /// Shapes change with every batch, so memory is not planned by shape; threads don't spin between batches.
-fn options(builder: SessionBuilder, settings: &Settings) -> Result<SessionBuilder, ort::Error> {
+fn options(builder: SessionBuilder, settings: &Settings, optimiser: Optimiser) -> Result<SessionBuilder, ort::Error> {
+    let level = match optimiser {
+        Optimiser::On => GraphOptimizationLevel::All,
+        Optimiser::Off => GraphOptimizationLevel::Disable,
+    };
     let threads = match settings.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     Ok(builder
-        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_optimization_level(level)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_memory_pattern(false)?

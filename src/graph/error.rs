@@ -9,6 +9,14 @@ pub enum Error {
         /// What the decoder said.
         why: String,
     },
+    /// It is larger than any masked language model. It must not be run as it is, either: loading it could take minutes and all memory.
+    #[error(
+        "the graph has {what}, which is more than a masked language model has; export it without its training, and with its weights as tensors"
+    )]
+    Huge {
+        /// What it has too much of.
+        what: String,
+    },
     /// The graph contradicts itself.
     #[error("the graph is not sound: {why}")]
     Unsound {

@@ -3,7 +3,7 @@
 //! Paths of external weights are judged here: a model file is somebody else's, and must not name files outside of its directory.
 
 use super::proto::{Function, Graph, Model, Node, Tensor, ValueInfo};
-use super::{Error, within};
+use super::{Error, wire, within};
 use prost::Message;
 use prost::bytes::Bytes;
 use serde::Serialize;
@@ -77,8 +77,10 @@ pub struct Facts {
 /// Reads a model's facts off its bytes.
 ///
 /// # Errors
-/// The bytes are no model, or weights are said to lie outside of the model's directory: such a model must not be loaded.
+/// The bytes are no model, it is too large to be a masked language model, or weights are said to lie outside of its directory: such a
+/// model must not be loaded.
 pub fn describe(bytes: Vec<u8>) -> Result<Facts, Error> {
+    wire::refuse_huge(&bytes)?;
     let model = Model::decode(Bytes::from(bytes)).map_err(|error| Error::Bytes { why: error.to_string() })?;
     let opset = opset(&model);
     let Some(graph) = &model.graph else { return Err(Error::Bytes { why: "it holds no graph".to_owned() }) };

@@ -18,12 +18,13 @@ mod pick;
 mod proto;
 mod region;
 mod splice;
+mod wire;
 mod within;
 
 pub use error::Error;
 pub use facts::{Facts, Precision, describe};
 pub use pick::Outputs;
-pub use splice::{Cut, Rewritten, rewrite};
+pub use splice::{Cut, Rewritten, Weights, rewrite};
 
 #[cfg(test)]
 mod tests;

@@ -280,6 +280,12 @@ impl Tensor {
 }
 
 impl ValueInfo {
+    /// How many axes it is said to have; `None` if that isn't said.
+    pub(super) fn axes(&self) -> Option<usize> {
+        let kind = Type::decode(self.kind.clone()?).ok()?;
+        Some(kind.tensor?.shape?.axes.len())
+    }
+
     /// A tensor whose first axis is M, followed by axes of the sizes given.
     pub(super) fn tensor(name: &str, element: i32, rest: &[i64]) -> Self {
         let first = Axis { size: None, name: Some("tamis.masked".to_owned()) };

@@ -2,9 +2,9 @@
 
 use super::index::Index;
 use super::pick::{self, Outputs, Pick};
-use super::proto::{Graph, INT64, Model, Node, Tensor, ValueInfo};
+use super::proto::{Entry, Graph, INT64, Model, Node, Tensor, ValueInfo};
 use super::region::{self, Region};
-use super::{Error, facts, local, within};
+use super::{Error, facts, local, wire, within};
 use prost::Message;
 use prost::bytes::Bytes;
 use serde::Serialize;
@@ -18,6 +18,24 @@ pub(super) const TARGET_IDS: &str = "target_ids";
 const PREFIX: &str = "tamis.hoisted";
 /// The first version of the standard operators with `GatherND` and `GatherElements` as they are used here.
 const OPSET_MIN: i64 = 11;
+
+/// `TensorProto.DataLocation`: in a file.
+const EXTERNAL: i32 = 1;
+
+/// Where the weights of a rewritten graph lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weights {
+    /// In the rewritten bytes, as in the file's.
+    Within,
+    /// Those of at least so many bytes stay in the file that they came from, of this name in the model's directory: the runtime maps them,
+    /// and nothing of theirs is copied. They lie there at any address, which whoever reads them must not mind.
+    InFile {
+        /// The file's name.
+        name: String,
+        /// Smaller ones are copied.
+        bytes_min: usize,
+    },
+}
 
 /// A model whose head runs at scored positions only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +61,10 @@ pub struct Cut {
 ///
 /// # Errors
 /// The bytes are no model, or one in which the head can't be told apart safely: run it as it is.
-pub fn rewrite(bytes: Vec<u8>, outputs: Outputs) -> Result<Rewritten, Error> {
-    let mut model = Model::decode(Bytes::from(bytes)).map_err(|error| Error::Bytes { why: error.to_string() })?;
+pub fn rewrite(bytes: Vec<u8>, outputs: Outputs, weights: &Weights) -> Result<Rewritten, Error> {
+    wire::refuse_huge(&bytes)?;
+    let bytes = Bytes::from(bytes);
+    let mut model = Model::decode(bytes.clone()).map_err(|error| Error::Bytes { why: error.to_string() })?;
     let Some(graph) = model.graph.take() else { return Err(Error::Bytes { why: "it holds no graph".to_owned() }) };
     let opset = facts::opset(&model);
     refuse_unfamiliar(opset, &graph)?;
@@ -58,7 +78,10 @@ pub fn rewrite(bytes: Vec<u8>, outputs: Outputs) -> Result<Rewritten, Error> {
     let mut nodes = nodes(&index, &region);
     let mut pick = pick::pick(&logits, outputs, opset);
     nodes.append(&mut pick.nodes);
-    let graph = assemble(graph, nodes, pick)?;
+    let mut graph = assemble(graph, nodes, pick)?;
+    if let Weights::InFile { name, bytes_min } = weights {
+        graph.initializer.iter_mut().for_each(|tensor| leave(tensor, &bytes, name, *bytes_min));
+    }
     model.graph = Some(graph);
     Ok(Rewritten { bytes: model.encode_to_vec(), products, frontier })
 }
@@ -82,12 +105,34 @@ fn refuse_unfamiliar(opset: i64, graph: &Graph) -> Result<(), Error> {
     }
 }
 
-/// The output of that name, or the only one.
+/// The output of that name, or the only one, or the only one with an axis for rows, one for positions and one more: a model may have other
+/// heads beside (`prediction_logits` beside `seq_relationship_logits`).
 fn logits(graph: &Graph) -> Result<String, Error> {
-    match (graph.output.iter().find(|output| output.name() == "logits"), graph.output.as_slice()) {
-        (Some(output), _) | (None, [output]) => Ok(output.name().to_owned()),
-        (None, outputs) => Err(Error::NoLogits { outputs: outputs.len() }),
+    let mut with_axes = graph.output.iter().filter(|output| output.axes() == Some(3));
+    let named = graph.output.iter().find(|output| output.name() == "logits");
+    let only = with_axes.next().filter(|_| with_axes.next().is_none());
+    match (named, graph.output.as_slice(), only) {
+        (Some(output), _, _) | (None, [output], _) | (None, _, Some(output)) => Ok(output.name().to_owned()),
+        (None, outputs, None) => Err(Error::NoLogits { outputs: outputs.len() }),
     }
+}
+
+/// Has a weight that was decoded from `bytes` lie there still, unless it is small.
+fn leave(tensor: &mut Tensor, bytes: &Bytes, file: &str, bytes_min: usize) {
+    let Some(raw) = tensor.raw_data.as_ref().filter(|raw| raw.len() >= bytes_min.max(1)) else { return };
+    // The decoder makes slices of the file's bytes; what is none stays where it is.
+    let Some(offset) = (raw.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize) else { return };
+    if offset + raw.len() > bytes.len() {
+        return;
+    }
+    let entry = |key: &str, value: String| Entry { key: Some(key.to_owned()), value: Some(value) };
+    tensor.external_data = vec![
+        entry("location", file.to_owned()),
+        entry("offset", offset.to_string()),
+        entry("length", raw.len().to_string()),
+    ];
+    tensor.data_location = Some(EXTERNAL);
+    tensor.raw_data = None;
 }
 
 /// A name of the rewriting's own.

@@ -2,14 +2,14 @@
 
 use super::index::Index;
 use super::proto::{Entry, FLOAT, Function, Graph, Model, Node, OperatorSet, Tensor, ValueInfo};
-use super::{Error, Outputs, Precision, Rewritten, describe};
+use super::{Error, Outputs, Precision, Rewritten, Weights, describe};
 use proptest::prelude::*;
 use prost::Message;
 
 const ALL: Outputs = Outputs { ranks: true, odds: true };
 
 fn rewrite(bytes: Vec<u8>) -> Result<Rewritten, Error> {
-    super::rewrite(bytes, Outputs::default())
+    super::rewrite(bytes, Outputs::default(), &Weights::Within)
 }
 
 fn file(name: &str) -> Option<Vec<u8>> {
@@ -37,11 +37,82 @@ fn the_last_layer_is_moved_with_the_head() {
         assert_eq!(rewritten.frontier.len(), 2, "{name}: attention's context and the residual: {rewritten:?}");
         let grown = i64::try_from(rewritten.bytes.len()).unwrap() - i64::try_from(size).unwrap();
         assert!(grown < 2500, "{name}: {grown} bytes more: weights must not be copied");
-        let with_all = super::rewrite(file(name).unwrap(), ALL).unwrap();
+        let with_all = super::rewrite(file(name).unwrap(), ALL, &Weights::Within).unwrap();
         assert_eq!((with_all.products, with_all.frontier), (rewritten.products, rewritten.frontier.clone()));
         let error = rewrite(rewritten.bytes).unwrap_err().to_string();
         assert!(error.contains("already"), "{error}");
     }
+}
+
+#[test]
+fn large_weights_can_stay_in_the_file_that_they_came_from() {
+    let bytes = file(FIXTURES[0]).unwrap();
+    let within = Model::decode(rewrite(bytes.clone()).unwrap().bytes.as_slice()).unwrap().graph.unwrap();
+    let weights = Weights::InFile { name: "model.onnx".to_owned(), bytes_min: 256 };
+    let rewritten = super::rewrite(bytes.clone(), Outputs::default(), &weights).unwrap();
+    assert!(rewritten.bytes.len() < bytes.len() / 2, "{} of {} bytes", rewritten.bytes.len(), bytes.len());
+    let left = Model::decode(rewritten.bytes.as_slice()).unwrap().graph.unwrap();
+    let mut found = 0;
+    for (copied, left) in within.initializer.iter().zip(&left.initializer) {
+        assert_eq!(copied.name(), left.name());
+        let raw = copied.raw_data.as_ref().filter(|raw| raw.len() >= 256);
+        let Some(raw) = raw else {
+            assert_eq!(copied, left);
+            continue;
+        };
+        let entry = |key: &str| left.external_data.iter().find(|entry| entry.key() == key).unwrap().value().to_owned();
+        let (offset, length): (usize, usize) = (entry("offset").parse().unwrap(), entry("length").parse().unwrap());
+        assert_eq!((entry("location").as_str(), left.data_location, &left.raw_data), ("model.onnx", Some(1), &None));
+        assert_eq!(&bytes[offset..offset + length], &raw[..], "{}", left.name());
+        found += 1;
+    }
+    assert!(found >= 12, "{found} weights");
+    let facts = describe(rewritten.bytes).unwrap();
+    assert_eq!(facts.external, ["model.onnx"]);
+}
+
+#[test]
+fn the_logits_are_found_beside_another_heads_output() {
+    let mut pretraining = model(vec![head("hidden")]);
+    let graph = pretraining.graph.as_mut().unwrap();
+    graph.node[0].output[0] = "prediction_logits".to_owned();
+    graph.node.push(Node::new("MatMul", &["hidden", "w"], "seq_relationship_logits"));
+    graph.output[0].name = Some("prediction_logits".to_owned());
+    graph.output.push(ValueInfo::tensor("seq_relationship_logits", FLOAT, &[2]));
+    let rewritten = rewrite(pretraining.encode_to_vec()).unwrap();
+    assert_eq!((rewritten.products, names(&rewritten)), (1, vec!["hidden"]));
+    // Two that could be it are one too many.
+    pretraining.graph.as_mut().unwrap().output[1] = ValueInfo::tensor("seq_relationship_logits", FLOAT, &[7, 4]);
+    assert_eq!(rewrite(pretraining.encode_to_vec()), Err(Error::NoLogits { outputs: 2 }));
+}
+
+#[test]
+fn a_graph_larger_than_any_masked_language_model_is_refused_at_once() {
+    let huge = |model: &Model| {
+        let (bytes, start) = (model.encode_to_vec(), std::time::Instant::now());
+        let found = describe(bytes.clone()).unwrap_err();
+        assert_eq!(rewrite(bytes), Err(found.clone()));
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        found.to_string()
+    };
+    let nodes = |count: usize| (0..count).map(|at| Node::new("Abs", &["hidden"], &format!("v{at}"))).collect();
+    assert!(describe(model(nodes(50_000)).encode_to_vec()).is_ok());
+    assert!(huge(&model(nodes(50_001))).contains("more than 50000 nodes"));
+    // Within a node, where the decoder only comes later.
+    let mut carrier = Node::new("If", &["hidden"], "logits");
+    let attribute = super::proto::Attribute {
+        g: Some(model(nodes(50_001)).graph.unwrap().encode_to_vec().into()),
+        ..super::proto::Attribute::default()
+    };
+    carrier.attribute.push(attribute);
+    assert!(huge(&model(vec![carrier])).contains("more than 50000 nodes"));
+    let names = Node { name: Some("n".repeat(65 << 20)), ..head("hidden") };
+    assert!(huge(&model(vec![names])).contains("bytes that are no weights"));
+    // Weights may be as large.
+    let mut wide = model(vec![head("hidden")]);
+    let raw = Tensor { float_data: Vec::new(), raw_data: Some(vec![0; 65 << 20].into()), ..tensor("wide", &[4]) };
+    wide.graph.as_mut().unwrap().initializer.push(raw);
+    assert!(describe(wide.encode_to_vec()).is_ok());
 }
 
 fn tensor(name: &str, dims: &[i64]) -> Tensor {

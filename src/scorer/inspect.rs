@@ -9,7 +9,7 @@ use super::plan::Window;
 use super::score;
 use super::{Error, Masking, Settings};
 use crate::engine::{self, Needs, Standing};
-use crate::graph::{self, Cut, Facts, Outputs};
+use crate::graph::{self, Cut, Facts, Outputs, Weights};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,9 +104,10 @@ pub async fn inspect(settings: &engine::Settings) -> Result<Inspection, Error> {
     let load = move || -> Result<(Facts, Option<graph::Rewritten>, Model), Error> {
         let facts = model::describe(&owned.path)?;
         let bytes = std::fs::read(owned.path.join(model::GRAPH)).unwrap_or_default();
-        // The weights of the rewritten graph are not needed here.
-        let cut =
-            graph::rewrite(bytes, Outputs::default()).ok().map(|cut| graph::Rewritten { bytes: Vec::new(), ..cut });
+        // The rewritten graph itself is not needed here, and its weights least of all.
+        let weights = Weights::InFile { name: model::GRAPH.to_owned(), bytes_min: 0 };
+        let cut = graph::rewrite(bytes, Outputs::default(), &weights).ok();
+        let cut = cut.map(|cut| graph::Rewritten { bytes: Vec::new(), ..cut });
         Ok((facts, cut, Model::load_parts(name, &owned, Needs::default())?))
     };
     let (graph, cut, model) = tokio::task::spawn_blocking(load).await??;

@@ -4,7 +4,7 @@ use super::card::Card;
 use super::plan::Words;
 use super::{Error, health};
 use crate::engine::{self, Engine, Export, HeadCheck, Needs, Vocabulary};
-use crate::graph::{self, Precision};
+use crate::graph::{self, Precision, Weights};
 use crate::telemetry::metrics;
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
@@ -18,6 +18,11 @@ use unicode_segmentation::UnicodeSegmentation;
 pub(super) const GRAPH: &str = "model.onnx";
 /// Longer texts are tokenised on the blocking pool, shorter ones where they are: 16 KiB take a few milliseconds.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// From this size of the file on, its large weights are used where they lie in it: copies of them, one in the rewritten graph and one in the
+/// runtime, would take more memory than the model itself.
+const IN_FILE_BYTES_MIN: usize = 512 << 20;
+/// Weights of this size are embeddings and matrices, which ONNX Runtime copies from or packs; smaller ones are copied, and so aligned.
+const IN_FILE_WEIGHT_BYTES_MIN: usize = 1 << 20;
 /// Protocol buffers, of which ONNX is made, end here; larger weights lie in files of their own.
 const GRAPH_BYTES_MAX: u64 = 2 << 30;
 
@@ -86,7 +91,8 @@ impl Model {
         let facts = describe(&settings.path)?;
         let tolerance_nats = tolerance_nats(facts.precision);
         let rewrite = move |bytes| hoisted(bytes, needs);
-        let export = Export { weights: facts.external, tolerance_nats, rewrite };
+        let leaps = facts.precision == Precision::Integer;
+        let export = Export { weights: facts.external, tolerance_nats, leaps, rewrite };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
@@ -189,7 +195,11 @@ fn tolerance_nats(precision: Precision) -> f64 {
 fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
     let (start, read) = (Instant::now(), bytes.len());
     let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
-    let rewritten = graph::rewrite(bytes, outputs).map_err(|error| error.to_string())?;
+    let weights = match read < IN_FILE_BYTES_MIN {
+        true => Weights::Within,
+        false => Weights::InFile { name: GRAPH.to_owned(), bytes_min: IN_FILE_WEIGHT_BYTES_MIN },
+    };
+    let rewritten = graph::rewrite(bytes, outputs, &weights).map_err(|error| error.to_string())?;
     let frontier: Vec<&str> = rewritten.frontier.iter().map(|cut| cut.value.as_str()).collect();
     tracing::debug!(
         bytes = read,

@@ -91,7 +91,7 @@ async fn worst(model: &Arc<Model>, family: &str, kind: &str) -> f64 {
 /// The operators at the cut of a graph.
 fn cut(family: &str, graph: &str) -> String {
     let bytes = std::fs::read(folder(family).join(format!("{graph}.onnx"))).unwrap();
-    let cut = match graph::rewrite(bytes, graph::Outputs::default()) {
+    let cut = match graph::rewrite(bytes, graph::Outputs::default(), &graph::Weights::Within) {
         Ok(cut) => cut,
         Err(error) => return error.to_string(),
     };
@@ -204,6 +204,88 @@ async fn weights_in_a_file_of_their_own_are_found_hoisted_scored_and_part_of_the
     bytes[7] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
     assert_ne!(load(dir.path()).await.engine().fingerprint(), before);
+}
+
+#[tokio::test]
+async fn a_second_head_beside_the_first_is_left_out() {
+    let dir = directory("bert", "pretraining");
+    let model = load(dir.path()).await;
+    let standing = model.engine().standing();
+    assert_eq!((standing.head, &standing.why_full), ("hoisted", &None), "{standing:?}");
+    assert_eq!(cut("bert", "pretraining"), LAST_LAYER);
+    let worst = worst(&model, "bert", "single").await;
+    assert!(worst <= 1e-4, "{worst} nats");
+}
+
+/// What a graph's file reads at every fifth position of a row, with its weights copied into the rewritten graph or left in the file.
+async fn readings(
+    dir: &Path,
+    weights: graph::Weights,
+    tolerance_nats: f64,
+    leaps: bool,
+) -> (engine::Standing, Vec<f64>) {
+    let config: Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let size = usize::try_from(config["vocab_size"].as_u64().unwrap()).unwrap();
+    let vocabulary = engine::Vocabulary { mask_id: 4, pad_id: 0, size, width: size, max_positions: 40 };
+    let rewrite = move |bytes| match graph::rewrite(bytes, graph::Outputs::default(), &weights) {
+        Ok(rewritten) => Ok(rewritten.bytes),
+        Err(error) => Err(error.to_string()),
+    };
+    let export = engine::Export { weights: Vec::new(), tolerance_nats, leaps, rewrite };
+    let engine = engine::Engine::load(&settings(dir), vocabulary, Needs::default(), export).unwrap();
+    let mut passes = engine::Passes::over((0..31_u32).map(|at| 5 + at * 7 % 80).collect::<Vec<_>>().into());
+    (0..31).step_by(5).for_each(|at| passes.mask([at]));
+    let readings = engine.score(passes).await.unwrap();
+    (engine.standing().clone(), readings.into_iter().map(|reading| reading.logprob).collect())
+}
+
+/// As models above half a gigabyte run. Every weight of these is left in the file, at whatever address it lies there.
+#[tokio::test]
+async fn weights_left_in_the_models_file_are_the_same_weights() {
+    for (family, _, _) in FAMILIES {
+        let dir = directory(family, "script");
+        let left = graph::Weights::InFile { name: "model.onnx".to_owned(), bytes_min: 1 };
+        let (standing, left) = readings(dir.path(), left, 1e-4, false).await;
+        assert_eq!((standing.head, &standing.why_full), ("hoisted", &None), "{family}");
+        let (_, copied) = readings(dir.path(), graph::Weights::Within, 1e-4, false).await;
+        for (left, copied) in left.iter().zip(&copied) {
+            assert!((left - copied).abs() <= 1e-5, "{family}: {left} is not {copied}");
+        }
+    }
+}
+
+/// Twelve layers of noise, quantised as they come (`tools/bench/make_model.py tests/fixtures/models/tiny-deep --vocab 400 --hidden 32
+/// --layers 12 --heads 4 --positions 64 --int8`): a rounding more or less moves their scores by tenths of nats and more.
+#[tokio::test]
+async fn a_deep_quantised_model_is_hoisted_by_proof_where_rounding_makes_leaps() {
+    let deep = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/tiny-deep-int8");
+    // No rounding is allowed at all, as if every one were a leap.
+    let (standing, hoisted) = readings(&deep, graph::Weights::Within, 1e-9, true).await;
+    println!("{standing:?}");
+    assert_eq!((standing.head, &standing.why_full), ("hoisted", &None));
+    let exact = standing.exact_nats.unwrap();
+    assert!(exact <= 1e-4 && exact <= standing.difference_nats.unwrap(), "{standing:?}");
+    let (standing, full) = readings(&deep, graph::Weights::Within, 1e-9, false).await;
+    assert!(standing.head == "full" && standing.exact_nats.is_none(), "{standing:?}");
+    // The same model: as far apart as rounding goes, where another model would be apart by tens of nats.
+    let apart = hoisted.iter().zip(&full).map(|(one, two)| (one - two).abs()).fold(0.0, f64::max);
+    println!("{apart:.3} nats between hoisted and full, scores from {hoisted:?}");
+    assert!(apart < 2.0, "{apart}");
+    let model = load(&deep).await;
+    assert_eq!(model.engine().head(), "hoisted", "{:?}", model.engine().standing());
+}
+
+#[tokio::test]
+async fn another_quantised_model_is_not_taken_for_rounding() {
+    let deep = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/tiny-deep-int8");
+    let other = std::fs::read(folder("bert").join("script.onnx")).unwrap();
+    let other = graph::rewrite(other, graph::Outputs::default(), &graph::Weights::Within).unwrap().bytes;
+    let vocabulary = engine::Vocabulary { mask_id: 4, pad_id: 0, size: 90, width: 90, max_positions: 40 };
+    let export = engine::Export { weights: Vec::new(), tolerance_nats: 0.1, leaps: true, rewrite: |_| Ok(other) };
+    let engine = engine::Engine::load(&settings(&deep), vocabulary, Needs::default(), export).unwrap();
+    let standing = engine.standing();
+    assert!(standing.head == "full" && standing.exact_nats.is_some_and(|nats| nats > 0.1), "{standing:?}");
+    assert!(standing.why_full.as_ref().unwrap().contains("without optimisation"), "{standing:?}");
 }
 
 #[cfg(unix)]

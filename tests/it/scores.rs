@@ -134,7 +134,7 @@ fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> 
         true => rewrite(bytes, needs),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, rewrite };
+    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite };
     let engine = Engine::load(&settings, vocabulary.clone(), needs, export).unwrap();
     assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
     engine
@@ -142,7 +142,9 @@ fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> 
 
 fn rewrite(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
     let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
-    graph::rewrite(bytes, outputs).map(|rewritten| rewritten.bytes).map_err(|error| error.to_string())
+    graph::rewrite(bytes, outputs, &graph::Weights::Within)
+        .map(|rewritten| rewritten.bytes)
+        .map_err(|error| error.to_string())
 }
 
 fn vocabulary(config: &Value) -> Vocabulary {
@@ -273,7 +275,7 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
     let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
     let other = rewrite(other, Needs::default()).unwrap();
     for wrong in [other, b"not a graph".to_vec()] {
-        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, rewrite: |_| Ok(wrong) };
+        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite: |_| Ok(wrong) };
         let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), export).unwrap();
         assert!(engine.head() == "full" && engine.standing().why_full.is_some());
         let mut passes = Passes::over(vec![2, 9, 9, 3].into());

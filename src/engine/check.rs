@@ -1,0 +1,90 @@
+//! Owns the proof that a rewritten graph reads what the graph in the file reads, on one random padded batch.
+//!
+//! The rewritten graph is trusted with nothing. Rounding may differ, by the export's tolerance. Where activations are quantised as they come,
+//! rounding makes leaps of any size, in deep models of whole nats, and ONNX Runtime's own optimiser makes them in the file's graph
+//! too. There the two graphs are compared with the optimiser off: up to the cut they are the same nodes over the same numbers, and
+//! behind it nothing is quantised anew, so that they agree to rounding or are not the same. What the optimiser then does to the
+//! rewritten graph may be no worse than what it does to the one in the file.
+
+use super::batch::Batch;
+use super::load::Export;
+use super::onnx::{Onnx, Optimiser};
+use super::{Needs, Reading, Settings, Vocabulary, model};
+
+/// With the optimiser off, quantised graphs differ by what follows the cut: products in another order, in single precision.
+const EXACT_NATS_MAX: f64 = 1e-3;
+/// The optimiser may move the rewritten graph's readings by so many times as much as those of the file's graph: the largest of two dozen leaps
+/// is compared with the largest of two dozen others.
+const LEAPS_APART: f64 = 4.0;
+
+/// What the graph in the file reads, its nodes run as they are written.
+pub(super) struct Reference {
+    pub(super) batch: Batch,
+    pub(super) readings: Vec<Reading>,
+    /// What ran it.
+    pub(super) provider: &'static str,
+}
+
+/// How the two graphs compare.
+pub(super) struct Compared {
+    /// The rewritten graph, ready to run, or why it must not.
+    pub(super) outcome: Result<Onnx, String>,
+    /// The largest difference, in nats.
+    pub(super) difference_nats: f64,
+    /// The same without the optimiser, where that was asked.
+    pub(super) exact_nats: Option<f64>,
+}
+
+/// Makes the rewritten graph's session, and compares its readings with the reference.
+///
+/// # Errors
+/// The graph can't be rewritten, or the rewritten one does not run.
+pub(super) fn hoisted<R>(
+    (settings, vocabulary, needs): (&Settings, &Vocabulary, Needs),
+    export: Export<R>,
+    reference: &Reference,
+) -> Result<Compared, String>
+where
+    R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
+{
+    let bytes = std::fs::read(settings.path.join(model::GRAPH)).map_err(|error| error.to_string())?;
+    let graph = (export.rewrite)(bytes)?;
+    let load = |optimiser| Onnx::load_hoisted(settings, &graph, needs, optimiser).map_err(|error| error.to_string());
+    let mut onnx = load(Optimiser::On)?;
+    if onnx.provider() != reference.provider {
+        return Err(format!("the rewritten graph runs on {} only", onnx.provider()));
+    }
+    let difference_nats = distance(&mut onnx, reference)?;
+    let compared = |outcome, exact_nats| Ok(Compared { outcome, difference_nats, exact_nats });
+    if difference_nats <= export.tolerance_nats {
+        return compared(Ok(onnx), None);
+    }
+    let differ = format!("the rewritten graph's scores differ by {difference_nats:.1e} nats");
+    if !export.leaps {
+        return compared(Err(differ), None);
+    }
+    let exact_nats = distance(&mut load(Optimiser::Off)?, reference)?;
+    drop(graph);
+    if exact_nats > EXACT_NATS_MAX {
+        return compared(Err(format!("{differ}, and by {exact_nats:.1e} without optimisation")), Some(exact_nats));
+    }
+    let mut full = Onnx::load(settings, vocabulary.size, needs, Optimiser::On).map_err(|error| error.to_string())?;
+    let own_nats = distance(&mut full, reference)?;
+    tracing::debug!(difference_nats, exact_nats, own_nats, "compared a quantised graph");
+    match difference_nats <= LEAPS_APART * own_nats + export.tolerance_nats {
+        true => compared(Ok(onnx), Some(exact_nats)),
+        false => {
+            let why = format!("{differ} by optimisation, which moves those of the file's graph by {own_nats:.1e}");
+            compared(Err(why), Some(exact_nats))
+        }
+    }
+}
+
+/// How far a graph's readings are from the reference, in nats.
+fn distance(onnx: &mut Onnx, reference: &Reference) -> Result<f64, String> {
+    let readings = onnx.score(&reference.batch).map_err(|failure| failure.why)?.readings;
+    if readings.len() != reference.readings.len() {
+        return Err(format!("the rewritten graph returns {} scores of {}", readings.len(), reference.readings.len()));
+    }
+    Ok(readings.iter().zip(&reference.readings).map(|(ours, theirs)| ours.difference(theirs)).fold(0.0, f64::max))
+}
