@@ -12,7 +12,7 @@ release := $(target)/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long chaos test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
+.PHONY: help demo build test test-long test-certificate chaos test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
 	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
@@ -36,6 +36,9 @@ chaos: build setup-test ## faults on genuine brokers until SEED, MINUTES, KILLS 
 	var/venv/bin/python tools/chaos/chaos.py --tamis "$(or $(TAMIS),$(release)/tamis)" --csv docs/reliability.csv \
 		--seed "$(or $(SEED),$(shell date +%s))" --minutes "$(or $(MINUTES),2)" --kills "$(or $(KILLS),0)" \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(BROKERS),--brokers $(BROKERS)) $(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(MORE)
+
+test-certificate: setup-test ## the promise of stop = "certified", on populations built to deceive it, each in 100,000 orders; minutes
+	CARGO_PROFILE_DEV_OPT_LEVEL=3 TAMIS_LONG=1 cargo test --locked --lib scorer::certificate -- --nocapture
 
 test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory (PYTHON=one with tools/fixtures/requirements.txt)
 	$(or $(PYTHON),python3) tools/bench/make_model.py var/wide --vocab 250002 --hidden 64 --layers 2

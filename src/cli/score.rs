@@ -101,7 +101,7 @@ impl Tally {
                 for reason in &verdict.reasons {
                     *self.rules.entry(format!("{} ({})", reason.rule, reason.decision.as_str())).or_default() += 1;
                 }
-                self.partly += u64::from(!verdict.skipped.is_empty());
+                self.partly += u64::from(!verdict.skipped.is_empty() || signals.estimates().next().is_some());
                 self.pool(signals);
                 verdict.decision.as_str()
             }
@@ -114,7 +114,9 @@ impl Tally {
     /// Pooled by sums, never by averaging perplexities (Salazar et al. 2020, equation 3).
     fn pool(&mut self, signals: &Signals) {
         for (name, pool) in &mut self.sums {
-            let number = |name: &str| signals.get(name).and_then(SignalValue::as_number);
+            // An estimate is for rules, and no part of a sum.
+            let exact = |name: &str| signals.get(name).filter(|_| !signals.is_estimate(name));
+            let number = |name: &str| exact(name).and_then(SignalValue::as_number);
             if let (Some(mean), Some(tokens)) = (number(name), number(&pool.tokens_name)) {
                 pool.nats += mean * tokens;
                 pool.tokens += tokens;
@@ -144,8 +146,8 @@ impl std::fmt::Display for Tally {
         if self.partly > 0 && !self.sums.is_empty() {
             writeln!(
                 f,
-                "{} documents were decided before every score was made (judge.evaluate), so perplexities are not those of the corpus; \
-                 for these: --set judge.evaluate=all",
+                "{} documents were decided before every score was made in full (judge.evaluate, stop), so perplexities are not those of \
+                 the corpus; for these: --set judge.evaluate=all, and stop = \"never\" in [signals]",
                 self.partly
             )?;
         }

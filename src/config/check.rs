@@ -183,6 +183,9 @@ fn signals(settings: &Settings, problems: &mut Problems) {
             let known = settings.models.keys().cloned().collect();
             problems.add(format!("{key}.model"), Wrong::UnknownModel { model: model.to_owned(), known });
         }
+        if let SignalSettings::Pll(pll) = signal {
+            undecidable(settings, name, pll, problems);
+        }
         let checked = match signal {
             SignalSettings::Pll(pll) => pll.check(name),
             SignalSettings::Nelbo(nelbo) => nelbo.check(name),
@@ -194,6 +197,17 @@ fn signals(settings: &Settings, problems: &mut Problems) {
                 problems.add(format!("{key}.{wrong}"), Wrong::Room(why));
             }
             Err(other) => problems.add(&key, Wrong::Room(other.to_string())),
+        }
+    }
+}
+
+/// Rules on signals of a score that stops early, but that can't be decided before its end.
+fn undecidable(settings: &Settings, name: &str, pll: &scorer::Settings, problems: &mut Problems) {
+    for rule in &settings.rules {
+        let tail = rule.signal.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        if tail.is_some_and(|tail| !pll.decides_early(tail)) {
+            let wrong = Wrong::DecidedLast { signal: rule.signal.clone(), table: name.to_owned() };
+            problems.add(format!("rules.{}.signal", rule.name), wrong);
         }
     }
 }

@@ -105,6 +105,15 @@ impl SignalSettings {
         }
     }
 
+    /// Whether the score's passes end early, and what is promised then, in words.
+    #[must_use]
+    pub fn stop(&self) -> Option<String> {
+        match self {
+            Self::Pll(settings) => settings.stop_promise(),
+            Self::Nelbo(_) | Self::Text(_) => None,
+        }
+    }
+
     /// The names of the signals that the table called `name` yields.
     #[must_use]
     pub fn signal_names(&self, name: &str) -> Vec<String> {

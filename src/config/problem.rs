@@ -117,6 +117,17 @@ pub enum Wrong {
         /// The models there are.
         known: Vec<String>,
     },
+    /// A rule on a signal that is known only when every pass has run, of a score that is to stop before.
+    #[error(
+        "{signal} is known only when every pass has run, and signals.{table}.stop ends them earlier; put the rule on {table}.nll_token, or on a table \
+         without stop (.pppl can be decided early where signals.{table}.clip_nats is at most 700)"
+    )]
+    DecidedLast {
+        /// The signal.
+        signal: String,
+        /// Its table.
+        table: String,
+    },
     /// A number outside its range.
     #[error("{value} is out of range; it must be {range}")]
     Range {

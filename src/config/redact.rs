@@ -30,6 +30,8 @@ fn mask(table: &mut Table) {
     for (key, value) in table.iter_mut() {
         if key == "properties" {
             mask_properties(value);
+        } else if key == "stop_key" {
+            *value = Value::String(MASK.to_owned());
         } else {
             walk(value);
         }

@@ -17,5 +17,5 @@ pub use fault::{Class, Fault, Stage};
 pub use intake::{Allowance, Intake, Notice, Outlet, intake};
 pub use parcel::{Parcel, Permits, Receipt};
 pub use record::{Header, Lane, Origin, Position, Record, Tail};
-pub use signals::{SignalValue, Signals};
+pub use signals::{Edge, SignalValue, Signals};
 pub use verdict::{Bound, Decision, Judged, Reason, Route, Status, Verdict};

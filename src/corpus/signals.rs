@@ -3,7 +3,7 @@
 //! Invariant: a number in here is finite. What can't be measured is absent, never a stand-in.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One measured value.
@@ -30,10 +30,20 @@ impl SignalValue {
     }
 }
 
+/// A number that a signal is compared with: which side of it the signal lies on is all that somebody asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edge {
+    /// The signal's name.
+    pub signal: Arc<str>,
+    /// In the signal's unit.
+    pub at: f64,
+}
+
 /// Signals of one document, sorted by name (`pll.nll_token`, `language`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Signals {
     entries: BTreeMap<Arc<str>, SignalValue>,
+    estimates: BTreeSet<Arc<str>>,
 }
 
 impl Signals {
@@ -48,6 +58,27 @@ impl Signals {
         if value.is_finite() {
             self.entries.insert(name.into(), SignalValue::Number(value));
         }
+    }
+
+    /// Records a real number that is told from a part of what defines it, and that only rules may be decided by: its scorer vouches for the side
+    /// of their edges on which it lies, and for no digit of it.
+    pub fn estimate(&mut self, name: impl Into<Arc<str>>, value: f64) {
+        let name = name.into();
+        if value.is_finite() {
+            self.estimates.insert(Arc::clone(&name));
+        }
+        self.number(name, value);
+    }
+
+    /// Names of the signals that are estimates, in order.
+    pub fn estimates(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.estimates.iter()
+    }
+
+    /// Whether `name` is an estimate.
+    #[must_use]
+    pub fn is_estimate(&self, name: &str) -> bool {
+        self.estimates.contains(name)
     }
 
     /// Records a count.
@@ -73,6 +104,8 @@ impl Signals {
 
     /// Adds all of `other`'s signals; equal names take `other`'s value.
     pub fn extend(&mut self, other: Signals) {
+        self.estimates.retain(|name| !other.entries.contains_key(name));
+        self.estimates.extend(other.estimates);
         self.entries.extend(other.entries);
     }
 }
@@ -94,6 +127,20 @@ impl Serialize for Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_estimate_is_told_from_a_number_and_gives_way_to_one() {
+        let mut signals = Signals::new();
+        signals.estimate("a", 2.0);
+        signals.estimate("b", f64::NAN);
+        assert!(signals.is_estimate("a") && !signals.is_estimate("b"));
+        let mut other = Signals::new();
+        other.number("a", 3.0);
+        other.estimate("c", 1.0);
+        signals.extend(other);
+        assert_eq!(signals.estimates().map(|name| &**name).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(signals.get("a"), Some(&SignalValue::Number(3.0)));
+    }
 
     #[test]
     fn a_number_that_is_not_finite_is_absent() {

@@ -15,7 +15,7 @@ pub use error::{Error, Problem, Wrong};
 pub use near::nearest;
 pub use settings::{Evaluate, Missing, Override, RuleSettings, Settings};
 
-use crate::corpus::{Decision, Document, Reason, Signals, Status, Verdict};
+use crate::corpus::{Decision, Document, Edge, Reason, Signals, Status, Verdict};
 use crate::telemetry::{Dial, metrics};
 use rule::Rule;
 use std::collections::BTreeSet;
@@ -68,6 +68,14 @@ impl Judge {
                 possible.max() > Some(certain.max().unwrap_or(Decision::Pass))
             }
         }
+    }
+
+    /// Every number that a rule compares one of the signals `asked` with, for `document`: bounds and edges of bands, after overrides. Two sets of
+    /// signals that lie on the same side of each of them get the same decision and the same reasons.
+    #[must_use]
+    pub fn edges(&self, document: &Document, asked: &[Arc<str>]) -> Vec<Edge> {
+        let rules = self.rules.iter().filter(|rule| asked.contains(&rule.signal));
+        rules.flat_map(|rule| rule.edges(document).map(|at| Edge { signal: Arc::clone(&rule.signal), at })).collect()
     }
 
     /// The verdict on `document`, whose signals are `signals`. All rules are evaluated; each that fires is counted.

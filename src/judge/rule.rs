@@ -116,6 +116,12 @@ impl Rule {
         self.thresholds(document).worst().max(self.missing)
     }
 
+    /// The thresholds for `document`, one by one.
+    pub(super) fn edges(&self, document: &Document) -> impl Iterator<Item = f64> + use<> {
+        let Thresholds { min, max, review_below, review_above } = self.thresholds(document);
+        [min, max, review_below, review_above].into_iter().flatten()
+    }
+
     /// The thresholds for `document`: the base, then its language's keys, then its source's keys on top.
     pub(super) fn thresholds(&self, document: &Document) -> Thresholds {
         let find = |map: &BTreeMap<String, Override>, name: &Option<String>| {

@@ -83,7 +83,7 @@ impl Road {
         for scorer in &self.scorers {
             let names = scorer.signal_names();
             if judge.needs(document, &signals, &names, &unmeasured) {
-                signals.extend(scorer.score(document).await?);
+                signals.extend(scorer.score_until(document, &judge.edges(document, &names)).await?);
                 unmeasured.retain(|name| !names.contains(name));
             } else {
                 metrics::score_skipped();

@@ -17,7 +17,20 @@ impl Draws {
         Self(hasher.finalize_xof())
     }
 
-    fn word(&mut self) -> u64 {
+    /// A stream that depends on a secret `key` too: nobody without it can tell what it draws for which content.
+    pub(super) fn keyed(key: &str, content: &[&[u32]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("tamis 2026 the order in which losses are revealed");
+        hasher.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes());
+        for ids in content {
+            hasher.update(&(ids.len() as u64).to_le_bytes());
+            for id in *ids {
+                hasher.update(&id.to_le_bytes());
+            }
+        }
+        Self(hasher.finalize_xof())
+    }
+
+    pub(super) fn word(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
         u64::from_le_bytes(bytes)
@@ -31,13 +44,24 @@ impl Draws {
 
     /// `n` of `0..of` without replacement, all subsets alike (the remainder's bias is below 2⁻⁴⁰), ascending.
     pub(super) fn subset(&mut self, n: usize, of: usize) -> Vec<u32> {
+        let mut ranks = self.shuffled(n, of);
+        ranks.sort_unstable();
+        ranks
+    }
+
+    /// `0..of` in an order, all orders alike but for that bias.
+    pub(super) fn order(&mut self, of: usize) -> Vec<u32> {
+        self.shuffled(of, of)
+    }
+
+    /// The first `n` places of a Fisher–Yates shuffle.
+    fn shuffled(&mut self, n: usize, of: usize) -> Vec<u32> {
         let mut ranks: Vec<u32> = (0..u32::try_from(of).unwrap_or(u32::MAX)).collect();
         for place in 0..n.min(of) {
             let drawn = usize::try_from(self.word() % (of - place) as u64).unwrap_or(0);
             ranks.swap(place, place + drawn);
         }
         ranks.truncate(n);
-        ranks.sort_unstable();
         ranks
     }
 }
@@ -67,6 +91,18 @@ mod tests {
         assert_eq!(seen.len(), 10);
         assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
         assert_eq!(Draws::new(0, &[]).subset(9, 3), [0, 1, 2], "no more than there is");
+    }
+
+    #[test]
+    fn an_order_holds_each_place_once_and_depends_on_key_and_content() {
+        let order = |key: &str, content: &[&[u32]]| Draws::keyed(key, content).order(50);
+        let mut sorted = order("k", &[&[1, 2]]);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<u32>>());
+        assert_eq!(order("k", &[&[1, 2]]), order("k", &[&[1, 2]]));
+        for other in [order("l", &[&[1, 2]]), order("k", &[&[1], &[2]]), order("k", &[&[1, 3]])] {
+            assert_ne!(order("k", &[&[1, 2]]), other);
+        }
     }
 
     #[test]

@@ -4,29 +4,35 @@
 //! sums and their cache keys, pooling. In: a document. Out: signals.
 //! Invariants: special tokens are never masked and never counted; each content token is scored once, but where a masking says
 //! otherwise; nothing is truncated; sums are pooled, perplexities never averaged; a document without tokens has no number at all;
-//! the same content always gets the same number.
-//! Must not know: thresholds, verdicts, Kafka, how rows become batches.
+//! the same content always gets the same number, but for estimates of scores that stop early, which are marked as such.
+//! Must not know: thresholds (only that some numbers are edges), verdicts, Kafka, how rows become batches.
 //!
 //! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL); the other scores' papers stand with them
 //! in `plan.rs`, `settings.rs` and `docs/scores.md`.
 
 mod card;
+mod certificate;
 mod draws;
+mod early;
 mod error;
 mod health;
 mod inspect;
 mod model;
+mod partial;
 mod plan;
 mod recipe;
 mod score;
 mod settings;
+mod stop;
 mod sums;
 mod tail;
 
 pub use card::Card;
+pub use certificate::{Cell, Certificate};
 pub use error::Error;
 pub use health::Health;
 pub use inspect::{Inspection, Pace, Special, Vocabulary, inspect};
 pub use model::Model;
 pub use score::{Scorer, Token};
 pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, WordsBy};
+pub use stop::Stop;

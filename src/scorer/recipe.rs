@@ -10,6 +10,8 @@ pub(super) struct Recipe {
     pub(super) window_tokens: usize,
     /// For a corrected unmasked score.
     pub(super) correction: Option<Correction>,
+    /// What a token's loss counts at most, nats.
+    pub(super) clip_nats: Option<f64>,
 }
 
 /// How training corrupted its targets where it did not mask them.
@@ -32,14 +34,24 @@ impl Correction {
     }
 }
 
+/// A mean loss beyond this has no perplexity: exp overflows.
+const PERPLEXITY_NATS_MAX: f64 = 700.0;
+
 impl Recipe {
+    /// Whether every document with tokens has a perplexity, however unlikely it is.
+    pub(super) fn has_perplexity_always(&self) -> bool {
+        self.clip_nats.is_some_and(|clip| clip <= PERPLEXITY_NATS_MAX)
+    }
+
     /// The recipe in words, for hashing.
     pub(super) fn describe(&self) -> String {
         let correction = self.correction.map_or_else(
             || "none".to_owned(),
             |correction| format!("{:016x} {:016x}", correction.keep.to_bits(), correction.random.to_bits()),
         );
-        format!("{}; window {}; correction {correction}", self.plan.describe(), self.window_tokens)
+        // Without a clip nothing is said of it, so that identities are those of the time before there were any.
+        let clip = self.clip_nats.map_or_else(String::new, |clip| format!("; clip {:016x}", clip.to_bits()));
+        format!("{}; window {}; correction {correction}{clip}", self.plan.describe(), self.window_tokens)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::model::Prepared;
 use super::plan::{Pass, Plan, Window, groups};
 use super::recipe::Recipe;
+use super::stop::Stopping;
 use super::sums::{LAYOUT, Making, Sums};
 use super::tail::{Output, Pooled, Tail};
 use super::{Error, Model, NelboSettings, Settings};
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Windows of one document in the engine at once, so that one long document can't fill the queue.
-const WINDOWS_IN_FLIGHT: usize = 8;
+pub(super) const WINDOWS_IN_FLIGHT: usize = 8;
 /// Windows of one document asked of the cache at once.
-const LOOKUP_WINDOWS: usize = 64;
+pub(super) const LOOKUP_WINDOWS: usize = 64;
 /// What the numbers were computed in: float32 on the device, log-softmax and sums in float64.
 const PRECISION: &str = "f32";
 /// The same, where rows of several lengths never share a batch: scores kept from a time when they did must not be taken for these.
@@ -25,11 +26,12 @@ const PRECISION_APART: &str = "f32, lengths apart";
 /// One score of one model, under the names of one `[signals.X]` table or several. Cheap to share by reference; scoring is
 /// `&self`.
 pub struct Scorer {
-    model: Arc<Model>,
-    cache: Cache,
-    recipe: Recipe,
-    needs: Needs,
-    outputs: Vec<Output>,
+    pub(super) model: Arc<Model>,
+    pub(super) cache: Cache,
+    pub(super) recipe: Recipe,
+    pub(super) needs: Needs,
+    pub(super) outputs: Vec<Output>,
+    pub(super) stopping: Option<Stopping>,
     identity_bytes: [u8; 32],
     identity: String,
 }
@@ -56,7 +58,8 @@ impl Scorer {
     pub fn build(name: &str, settings: &Settings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
         settings.check(name)?;
         settings.shape().fits(name, model.tokenizer())?;
-        Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)
+        let scorer = Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)?;
+        Ok(Self { stopping: settings.stopping(), ..scorer })
     }
 
     /// A bound whose signals are named `<name>.…`.
@@ -87,6 +90,7 @@ impl Scorer {
             recipe,
             needs,
             outputs: vec![Output::new(name, tails)],
+            stopping: None,
             identity: identity_bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             identity_bytes,
             model,
@@ -94,9 +98,12 @@ impl Scorer {
         })
     }
 
-    /// Takes over the signals of a scorer of the same identity, so that passes are run once for both; gives back any other.
+    /// Takes over the signals of a scorer of the same identity that stops alike, so that passes are run once for both; gives back any other.
     pub fn absorb(&mut self, other: Self) -> Option<Self> {
-        if self.identity_bytes != other.identity_bytes || !Arc::ptr_eq(&self.model, &other.model) {
+        if self.stopping != other.stopping
+            || self.identity_bytes != other.identity_bytes
+            || !Arc::ptr_eq(&self.model, &other.model)
+        {
             return Some(other);
         }
         self.needs = self.needs.union(other.needs);
@@ -131,7 +138,7 @@ impl Scorer {
     pub async fn score(&self, document: &Document) -> Result<Signals, Fault> {
         let prepared = self.prepare(&document.text).await?;
         let windows = self.window_sums(&prepared).await?;
-        let pooled = Pooled { windows: &windows, words: prepared.words, bytes: document.text.len() };
+        let pooled = Pooled { windows: &windows, words: prepared.words, bytes: document.text.len(), early: None };
         Ok(pooled.signals(&self.outputs))
     }
 
@@ -163,12 +170,12 @@ impl Scorer {
         Ok(prepared.windows.iter().map(|range| self.key(&prepared.window(range))).collect())
     }
 
-    async fn prepare(&self, text: &str) -> Result<Prepared, Error> {
+    pub(super) async fn prepare(&self, text: &str) -> Result<Prepared, Error> {
         self.model.prepare(text, self.recipe.window_tokens, self.recipe.plan.words()).await
     }
 
     /// Raw sums of every window, in order.
-    async fn window_sums(&self, prepared: &Prepared) -> Result<Vec<Sums>, Error> {
+    pub(super) async fn window_sums(&self, prepared: &Prepared) -> Result<Vec<Sums>, Error> {
         let mut done = Vec::with_capacity(prepared.windows.len());
         for ranges in prepared.windows.chunks(LOOKUP_WINDOWS) {
             let windows: Vec<Window<'_>> = ranges.iter().map(|range| prepared.window(range)).collect();
@@ -208,24 +215,28 @@ impl Scorer {
         window: &Window<'_>,
     ) -> impl Future<Output = Result<(usize, Sums), Error>> + Send + 'static {
         let (model, wrapped) = (Arc::clone(&self.model), wrap(&self.model, window.ids));
-        let passes = self.recipe.plan.passes(window);
-        let unk = model.tokenizer().unk_id();
-        let vocabulary = model.tokenizer().vocab_size();
-        let making = Making {
-            tokens: window.ids.len(),
-            unknown: window.ids.iter().filter(|id| unk == Some(**id)).count() as u64,
-            shift: self.recipe.correction.map(|correction| correction.shift(vocabulary)),
-            sampled: matches!(self.recipe.plan, Plan::Sampled { .. }),
-        };
+        let (passes, making) = (self.recipe.plan.passes(window), self.making(window));
         async move {
             let readings = read(&model, &passes, wrapped).await?;
             Ok((at, Sums::of(&passes, &readings, making)))
         }
     }
 
+    /// What the sums of `window` are made with.
+    pub(super) fn making(&self, window: &Window<'_>) -> Making {
+        let (unk, vocabulary) = (self.model.tokenizer().unk_id(), self.model.tokenizer().vocab_size());
+        Making {
+            tokens: window.ids.len(),
+            unknown: window.ids.iter().filter(|id| unk == Some(**id)).count() as u64,
+            shift: self.recipe.correction.map(|correction| correction.shift(vocabulary)),
+            clip: self.recipe.clip_nats,
+            sampled: matches!(self.recipe.plan, Plan::Sampled { .. }),
+        }
+    }
+
     /// A window's key: the identity, the wrapped ids, the span of them that is scored, and the words where they matter, for equal
     /// ids may come from texts with different words.
-    fn key(&self, window: &Window<'_>) -> Key {
+    pub(super) fn key(&self, window: &Window<'_>) -> Key {
         let (before, after) = self.model.tokenizer().template();
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.identity_bytes);
@@ -243,7 +254,7 @@ impl Scorer {
 }
 
 impl Prepared {
-    fn window(&self, range: &Range<usize>) -> Window<'_> {
+    pub(super) fn window(&self, range: &Range<usize>) -> Window<'_> {
         let words = self.word_numbers.get(range.clone()).unwrap_or_default();
         Window { ids: &self.encoding.ids[range.clone()], words }
     }
@@ -256,7 +267,7 @@ pub(super) fn wrap(model: &Model, ids: &[u32]) -> Arc<[u32]> {
 }
 
 /// What the engine reads in `passes` over the window `wrapped`: pass by pass, in the order of scored tokens.
-async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec<Reading>, Error> {
+pub(super) async fn read(model: &Model, passes: &[Pass], wrapped: Arc<[u32]>) -> Result<Vec<Reading>, Error> {
     Ok(model.engine().score(asked(model, passes, wrapped)).await?)
 }
 

@@ -2,6 +2,7 @@
 
 use super::plan::{self, Plan};
 use super::recipe::Recipe;
+use super::stop::Stop;
 use super::tail::Tail;
 use super::{Error, recipe};
 use crate::engine::Needs;
@@ -40,6 +41,17 @@ pub struct Settings {
     /// For `corrected` only: the share of training targets replaced by a random token; 0.1, as in BERT, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_rate: Option<f64>,
+    /// For `single` only: a token's loss counts for this much at most, nats. Part of what the score is. Not clipped if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_nats: Option<f64>,
+    /// Whether passes end once the rules on the score are decided.
+    pub stop: Stop,
+    /// For `certified` only: the chance that a document's verdict differs from that of the full score, at most; 0.001 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<f64>,
+    /// A secret that the order of the passes depends on; empty if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_key: Option<String>,
 }
 
 /// Which tokens of a window are masked together.
@@ -170,6 +182,10 @@ impl Default for Settings {
             seed: None,
             keep_rate: None,
             random_rate: None,
+            clip_nats: None,
+            stop: Stop::default(),
+            delta: None,
+            stop_key: None,
         }
     }
 }
@@ -187,7 +203,7 @@ impl Settings {
     /// A key that the masking has no use for, or a value out of range.
     pub fn check(&self, name: &str) -> Result<(), Error> {
         let wrong = |key, why: String| Err(Error::Settings { name: name.to_owned(), key, why });
-        if let Some((key, why)) = self.useless() {
+        if let Some((key, why)) = self.useless().or_else(|| self.stop_problem()) {
             return wrong(key, why);
         }
         let counts = [
@@ -214,10 +230,11 @@ impl Settings {
 
     /// The first key that is given but means nothing under this masking.
     fn useless(&self) -> Option<(&'static str, String)> {
-        use Masking::{Sampled, Strided, Unmasked, WholeWord, WordL2r};
+        use Masking::{Sampled, Single, Strided, Unmasked, WholeWord, WordL2r};
         let sampled: &[Masking] = &[Sampled];
         let rates = self.keep_rate.is_some() || self.random_rate.is_some();
-        let keys: [(&'static str, bool, &[Masking]); 5] = [
+        let keys: [(&'static str, bool, &[Masking]); 6] = [
+            ("clip_nats", self.clip_nats.is_some(), &[Single]),
             ("stride", self.stride.is_some(), &[Strided]),
             ("words", self.words.is_some(), &[WordL2r, WholeWord]),
             ("sample_tokens", self.sample_tokens.is_some(), sampled),
@@ -270,6 +287,7 @@ impl Settings {
         tails.extend(self.has_perplexity().then_some(Tail::Pppl));
         tails.extend([Tail::NllWord, Tail::Bpb, Tail::Tokens, Tail::Windows, Tail::WorstDecile, Tail::UnkRate]);
         tails.extend((self.masking == Masking::Sampled).then_some(Tail::Stderr));
+        tails.extend((self.stop != Stop::Never).then_some(Tail::Revealed));
         tails.extend(self.corrected.then_some(Tail::AulB));
         tails.extend(self.extra.iter().map(|extra| Tail::from(*extra)));
         tails
@@ -293,7 +311,7 @@ impl Settings {
         };
         let (keep, random) = self.rates();
         let correction = self.corrected.then_some(recipe::Correction { keep, random });
-        Recipe { plan, window_tokens: self.window_tokens, correction }
+        Recipe { plan, window_tokens: self.window_tokens, correction, clip_nats: self.clip_nats }
     }
 }
 
@@ -329,7 +347,7 @@ impl NelboSettings {
 
     pub(super) fn recipe(&self) -> Recipe {
         let plan = Plan::Nelbo { draws: self.draws, seed: self.seed };
-        Recipe { plan, window_tokens: self.window_tokens, correction: None }
+        Recipe { plan, window_tokens: self.window_tokens, correction: None, clip_nats: None }
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Making {
     pub(super) unknown: u64,
     /// [`super::recipe::Correction::shift`], for corrected scores.
     pub(super) shift: Option<f64>,
+    /// What a token's loss counts at most, nats.
+    pub(super) clip: Option<f64>,
     /// Whether each pass scores one token of a sample drawn without replacement, so that their variance says something.
     pub(super) sampled: bool,
 }
@@ -63,7 +65,7 @@ impl Sums {
             variance: making.sampled.then(|| variance(readings, making.tokens)).flatten(),
         };
         for (weight, reading) in weights.zip(readings) {
-            sums.nll += weight * -reading.logprob;
+            sums.nll += weight * making.clip.map_or(-reading.logprob, |clip| clip.min(-reading.logprob));
             let spread = reading.spread.map(|spread| Spread {
                 log_rank: weight * f64::from(spread.rank).ln(),
                 entropy: weight * spread.entropy,
@@ -227,7 +229,7 @@ mod tests {
         Reading { logprob: -nll, spread: Some(spread), log_odds: Some(-nll) }
     }
 
-    const MAKING: Making = Making { tokens: 4, unknown: 0, shift: None, sampled: false };
+    const MAKING: Making = Making { tokens: 4, unknown: 0, shift: None, clip: None, sampled: false };
 
     #[test]
     fn readings_are_weighed_and_what_one_of_them_lacks_is_absent() {

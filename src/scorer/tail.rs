@@ -18,6 +18,7 @@ pub(super) enum Tail {
     Windows,
     WorstDecile,
     UnkRate,
+    Revealed,
     Stderr,
     AulB,
     LogRank,
@@ -49,6 +50,7 @@ impl Tail {
             Self::Windows => "windows",
             Self::WorstDecile => "worst_decile",
             Self::UnkRate => "unk_rate",
+            Self::Revealed => "revealed",
             Self::Stderr => "stderr",
             Self::AulB => "aul_b",
             Self::LogRank => "log_rank",
@@ -71,6 +73,11 @@ impl Output {
     pub(super) fn names(&self) -> impl Iterator<Item = Arc<str>> {
         self.0.iter().map(|(_, name)| Arc::clone(name))
     }
+
+    /// Which of these signals is called `name`, if one is.
+    pub(super) fn tail(&self, name: &str) -> Option<Tail> {
+        self.0.iter().find(|(_, known)| &**known == name).map(|(tail, _)| *tail)
+    }
 }
 
 /// A document, scored.
@@ -80,6 +87,17 @@ pub(super) struct Pooled<'a> {
     pub(super) words: usize,
     /// Of the original text.
     pub(super) bytes: usize,
+    /// What is known where not every pass was run: the windows then hold their counts alone.
+    pub(super) early: Option<Early>,
+}
+
+/// A document's score, told from a part of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Early {
+    /// Estimated sum over all tokens, nats.
+    pub(super) nll: f64,
+    /// Tokens that it is told from.
+    pub(super) revealed: u64,
 }
 
 /// Below this mean log-rank a token, the ratio to it says nothing: nearly every token is the model's first choice.
@@ -91,15 +109,23 @@ impl Pooled<'_> {
         let mut signals = Signals::new();
         let mut total = Sums::default();
         self.windows.iter().for_each(|window| total.add(window));
+        if let Some(early) = self.early {
+            total = Sums { nll: early.nll, tokens: total.tokens, unknown: total.unknown, ..Sums::default() };
+        }
         for (tail, name) in outputs.iter().flat_map(|output| &output.0) {
             if *tail == Tail::Tokens {
                 signals.count(Arc::clone(name), total.tokens);
             } else if *tail == Tail::Windows {
                 signals.count(Arc::clone(name), self.windows.len() as u64);
+            } else if *tail == Tail::Revealed {
+                signals.count(Arc::clone(name), self.early.map_or(total.tokens, |early| early.revealed));
             } else if total.tokens > 0
                 && let Some(value) = self.number(*tail, &total)
             {
-                signals.number(Arc::clone(name), value);
+                match self.early.is_some() && *tail != Tail::UnkRate {
+                    true => signals.estimate(Arc::clone(name), value),
+                    false => signals.number(Arc::clone(name), value),
+                }
             }
         }
         signals
@@ -116,6 +142,9 @@ impl Pooled<'_> {
             Tail::Bpb => total.nll / (self.bytes as f64 * std::f64::consts::LN_2),
             Tail::Tokens => tokens,
             Tail::Windows => self.windows.len() as f64,
+            Tail::Revealed => self.early.map_or(tokens, |early| early.revealed as f64),
+            // Which windows are the worst is not known before all of them are.
+            Tail::WorstDecile if self.early.is_some() => return None,
             Tail::WorstDecile => worst_decile(self.windows),
             Tail::UnkRate => total.unknown as f64 / tokens,
             Tail::Stderr => total.variance?.sqrt() / tokens,
@@ -152,7 +181,7 @@ mod tests {
     use crate::corpus::SignalValue;
 
     fn pool(tails: &[Tail], windows: &[Sums], words: usize, bytes: usize) -> Signals {
-        Pooled { windows, words, bytes }.signals(&[Output::new("p", tails.iter().copied())])
+        Pooled { windows, words, bytes, early: None }.signals(&[Output::new("p", tails.iter().copied())])
     }
 
     fn usual() -> Vec<Tail> {

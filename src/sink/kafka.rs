@@ -110,6 +110,10 @@ impl KafkaSink {
                 if !verdict.skipped.is_empty() {
                     headers.push(header("tamis-skipped", json!(verdict.skipped).to_string()));
                 }
+                let estimated: Vec<&str> = signals.estimates().map(|name| &**name).collect();
+                if !estimated.is_empty() {
+                    headers.push(header("tamis-estimated", json!(estimated).to_string()));
+                }
                 vec![output(self.topic(route), record, headers)]
             }
             Judged::Tombstone { record } => {

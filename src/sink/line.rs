@@ -73,6 +73,10 @@ fn facts(judged: &Judged, imprint: &Imprint) -> Map<String, Value> {
             say("status", verdict.status.as_str().into());
             say("reasons", json!(verdict.reasons));
             say("signals", json!(signals));
+            let estimated: Value = signals.estimates().map(|name| &**name).collect();
+            if estimated.as_array().is_some_and(|names| !names.is_empty()) {
+                say("estimated", estimated);
+            }
             if !verdict.skipped.is_empty() {
                 say("skipped", verdict.skipped.iter().map(|name| &**name).collect());
             }

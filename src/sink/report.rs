@@ -51,16 +51,22 @@ impl Report {
     #[must_use]
     fn line(&self, judged: &Judged) -> Value {
         match judged {
-            Judged::Document { record, document, signals, verdict } => json!({
-                "id": document.id.clone().unwrap_or_else(|| line_number(&record.origin)),
-                "verdict": verdict.decision.as_str(),
-                "status": verdict.status.as_str(),
-                "reasons": verdict.reasons,
-                "signals": signals,
-                "skipped": verdict.skipped.iter().map(|name| &**name).collect::<Vec<_>>(),
-                "policy": self.imprint.policy,
-                "scorer": self.imprint.scorer,
-            }),
+            Judged::Document { record, document, signals, verdict } => {
+                let mut line = json!({
+                    "id": document.id.clone().unwrap_or_else(|| line_number(&record.origin)),
+                    "verdict": verdict.decision.as_str(),
+                    "status": verdict.status.as_str(),
+                    "reasons": verdict.reasons,
+                    "signals": signals,
+                    "skipped": verdict.skipped.iter().map(|name| &**name).collect::<Vec<_>>(),
+                    "policy": self.imprint.policy,
+                    "scorer": self.imprint.scorer,
+                });
+                if signals.estimates().next().is_some() {
+                    line["estimated"] = signals.estimates().map(|name| &**name).collect();
+                }
+                line
+            }
             Judged::Tombstone { record } => self.bare(&record.origin, "tombstone", Value::Null),
             Judged::Dead { record, fault, attempt } => {
                 let error = json!({

@@ -236,6 +236,7 @@ mod tests {
         metrics::rules_known(["fluent"]);
         metrics::rule_fired("fluent", "fail");
         metrics::score_skipped();
+        metrics::score_stopped(3);
         metrics::ready(true);
     }
 

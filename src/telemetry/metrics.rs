@@ -193,6 +193,12 @@ pub fn score_skipped() {
     counter!(s::SCORES_SKIPPED.name).increment(1);
 }
 
+/// A document's model score ended early, `passes` before its end.
+pub fn score_stopped(passes: usize) {
+    counter!(s::SCORES_STOPPED.name).increment(1);
+    counter!(s::PASSES_SPARED.name).increment(passes as u64);
+}
+
 /// Makes the series of each rule exist, at zero. Call once at start and again when rules change.
 pub fn rules_known<'a>(rules: impl IntoIterator<Item = &'a str>) {
     for rule in rules {

@@ -167,6 +167,9 @@ table! {
         "Times that a rule decided against passing a document.";
     SCORES_SKIPPED = "tamis_scores_skipped_total", Counter, Count, [],
         "Model scores of documents that were not computed, because they could not have changed the verdict.";
+    SCORES_STOPPED = "tamis_scores_stopped_total", Counter, Count, [],
+        "Model scores that ended before every pass had run, because the rules on them were decided.";
+    PASSES_SPARED = "tamis_passes_spared_total", Counter, Count, [], "Passes that those scores did not run.";
     DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
     BY_LANGUAGE = "tamis_documents_by_language_total", Counter, Count, [ROUTE, LANGUAGE],
         "Judged documents delivered and committed, by route and language tag.";

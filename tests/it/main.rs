@@ -31,6 +31,7 @@ mod reload;
 mod scores;
 mod secrets;
 mod security;
+mod stopping;
 mod topics;
 mod watched;
 mod worker;

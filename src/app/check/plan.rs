@@ -42,8 +42,10 @@ pub struct Score {
     pub window_tokens: usize,
     /// Rows that the device runs for a full window.
     pub passes_per_window: usize,
-    /// Rows that the device runs for 100 tokens of long documents; shorter ones differ.
+    /// Rows that the device runs for 100 tokens of long documents, where none ends early; shorter ones differ.
     pub rows_per_100_tokens: f64,
+    /// Whether passes end early, and what is promised then.
+    pub stop: Option<String>,
 }
 
 impl Plan {
@@ -60,6 +62,7 @@ impl Plan {
                     window_tokens: shape.window_tokens,
                     passes_per_window: shape.passes,
                     rows_per_100_tokens: rows(shape.passes, shape.window_tokens),
+                    stop: signal.stop(),
                 }),
                 None => text_signals.push(name.clone()),
             }
@@ -81,12 +84,13 @@ impl Plan {
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("read", self.read.clone())];
         for score in &self.scores {
-            let Score { signal, model, masking, window_tokens, passes_per_window, rows_per_100_tokens } = score;
+            let Score { signal, model, masking, window_tokens, passes_per_window, rows_per_100_tokens, stop } = score;
+            let stop = stop.as_ref().map_or_else(String::new, |stop| format!("; {stop}"));
             lines.push((
                 "score",
                 format!(
                     "{signal}: {masking} masking by models.{model}, windows of {window_tokens} tokens, {passes_per_window} passes a full \
-                     window, about {rows_per_100_tokens:.1} rows for 100 tokens"
+                     window, about {rows_per_100_tokens:.1} rows for 100 tokens{stop}"
                 ),
             ));
         }

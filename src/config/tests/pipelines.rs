@@ -37,6 +37,8 @@ fn the_reference_names_every_key() {
         "annotate",
         "by_language",
         "by_source",
+        "clip_nats",
+        "delta",
         "guarantee",
         "instance",
         "keep_rate",
@@ -49,6 +51,7 @@ fn the_reference_names_every_key() {
         "seed",
         "stdin",
         "stdout",
+        "stop_key",
         "stride",
         "words",
     ];

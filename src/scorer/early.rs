@@ -1,0 +1,259 @@
+//! Owns scores that stop early: passes are run in keyed order until every edge that somebody asks about is decided.
+//!
+//! In: a document and the numbers that its signals are compared with. Out: signals, those marked as estimates that were told from a part of the tokens.
+//! Invariants: an estimate lies on the decided side of every edge; when all passes have run, sums and signals are bit for bit those of a score that
+//! never stops; what was revealed is kept, so that other edges go on from there.
+//! Must not know: what edges mean, where they come from.
+
+use super::certificate::Certificate;
+use super::draws::Draws;
+use super::model::Prepared;
+use super::partial::Partial;
+use super::plan::{Pass, Window};
+use super::score::{self, LOOKUP_WINDOWS, WINDOWS_IN_FLIGHT};
+use super::stop::Stopping;
+use super::sums::Sums;
+use super::tail::{Early, Pooled, Tail};
+use super::{Error, Scorer};
+use crate::cache::Key;
+use crate::corpus::{Document, Edge, Fault, Signals};
+use crate::engine::Reading;
+use crate::telemetry::metrics;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Tokens revealed before anybody looks, and between two looks at least: the device wants rows by the batch.
+const FIRST_LOOK: usize = 16;
+const LOOK_EVERY: usize = 8;
+/// Beyond that, each look is at this share more tokens than the one before: one part in …
+const LOOK_SHARE: usize = 8;
+
+/// One pass of one window.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    window: usize,
+    pass: usize,
+}
+
+/// A document's windows, and what is known of each.
+struct Slate<'a> {
+    windows: Vec<Window<'a>>,
+    keys: Vec<Key>,
+    passes: Vec<Vec<Pass>>,
+    known: Vec<Known>,
+    /// Windows of which more is known than the cache has.
+    fresh: Vec<bool>,
+}
+
+enum Known {
+    /// Everything.
+    Whole(Sums),
+    Part(Partial),
+}
+
+impl Scorer {
+    /// [`Scorer::score`], but that a scorer whose settings say so stops as soon as it is decided on which side of each of `edges` its signals lie. Those
+    /// of other signals are left aside. Cancel-safe, but that revealed losses are then lost.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub async fn score_until(&self, document: &Document, edges: &[Edge]) -> Result<Signals, Fault> {
+        let Some(stopping) = &self.stopping else { return self.score(document).await };
+        let prepared = self.prepare(&document.text).await?;
+        let bytes = document.text.len();
+        let (windows, early) = match self.sums_at(edges, &prepared, bytes) {
+            Some(edges) => self.reveal(&prepared, &edges, stopping).await?,
+            None => (self.window_sums(&prepared).await?, None),
+        };
+        Ok(Pooled { windows: &windows, words: prepared.words, bytes, early }.signals(&self.outputs))
+    }
+
+    /// The sums of losses at which this score's signals are on `edges`. `None` where there is nothing to decide or a signal that can't be decided from
+    /// a part of the losses: then the full score is wanted.
+    #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    fn sums_at(&self, edges: &[Edge], prepared: &Prepared, bytes: usize) -> Option<Vec<f64>> {
+        let tokens = prepared.encoding.ids.len() as f64;
+        let mut sums = Vec::new();
+        for edge in edges {
+            let Some(tail) = self.outputs.iter().find_map(|output| output.tail(&edge.signal)) else { continue };
+            match tail {
+                Tail::NllToken => sums.push(edge.at * tokens),
+                // A perplexity that overflows is missing, which is neither side; only a clip rules that out.
+                Tail::Pppl if self.recipe.has_perplexity_always() => {
+                    sums.push(if edge.at > 0.0 { edge.at.ln() * tokens } else { f64::NEG_INFINITY });
+                }
+                // Without words there is no such number, whatever the losses.
+                Tail::NllWord if prepared.words == 0 => (),
+                Tail::NllWord => sums.push(edge.at * prepared.words as f64),
+                Tail::Bpb => sums.push(edge.at * bytes as f64 * std::f64::consts::LN_2),
+                Tail::Tokens | Tail::Windows | Tail::UnkRate => (),
+                Tail::Pppl
+                | Tail::WorstDecile
+                | Tail::Revealed
+                | Tail::Stderr
+                | Tail::AulB
+                | Tail::LogRank
+                | Tail::Lrr
+                | Tail::Entropy
+                | Tail::ArgmaxGap
+                | Tail::NelboToken => return None,
+            }
+        }
+        (!sums.is_empty() && !prepared.windows.is_empty()).then_some(sums)
+    }
+
+    /// Reveals tokens until all of `edges` are decided. The windows hold counts alone then; if that took all tokens, they are the exact sums.
+    #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    async fn reveal(
+        &self,
+        prepared: &Prepared,
+        edges: &[f64],
+        stopping: &Stopping,
+    ) -> Result<(Vec<Sums>, Option<Early>), Error> {
+        let mut slate = self.slate(prepared).await;
+        let (whole_nll, whole_tokens) = slate.whole();
+        let order = slate.order(&stopping.key);
+        // What is known whole is no part of the population: the edges lie at what is left for the rest.
+        let edges: Vec<f64> = edges.iter().map(|edge| edge - whole_nll).collect();
+        let mut certificate = Certificate::new(&edges, order.len(), self.recipe.clip_nats, stopping.delta);
+        let (mut looked, mut sum) = (0, 0.0);
+        while looked < order.len() {
+            let more = if looked == 0 { FIRST_LOOK } else { LOOK_EVERY.max(looked / LOOK_SHARE) };
+            let next = &order[looked..order.len().min(looked + more)];
+            self.run(&mut slate, next).await?;
+            for loss in next.iter().flat_map(|unit| slate.losses(*unit)) {
+                let loss = self.recipe.clip_nats.map_or(loss, |clip| clip.min(loss));
+                certificate.reveal(loss);
+                sum += loss;
+            }
+            looked += next.len();
+            let Some(cell) = certificate.cell().filter(|_| looked < order.len()) else { continue };
+            self.keep(&mut slate).await;
+            metrics::score_stopped(order.len() - looked);
+            let nll = whole_nll + cell.hold(sum / looked as f64 * order.len() as f64);
+            let early = Early { nll, revealed: whole_tokens + looked as u64 };
+            return Ok((self.bare(&slate), Some(early)));
+        }
+        self.keep(&mut slate).await;
+        let sums = (0..slate.windows.len()).filter_map(|at| match &slate.known[at] {
+            Known::Whole(sums) => Some(*sums),
+            Known::Part(partial) => partial.sums(&slate.passes[at], self.making(&slate.windows[at])),
+        });
+        Ok((sums.collect(), None))
+    }
+
+    /// What the cache knows of a document's windows.
+    async fn slate<'a>(&self, prepared: &'a Prepared) -> Slate<'a> {
+        let windows: Vec<Window<'a>> = prepared.windows.iter().map(|range| prepared.window(range)).collect();
+        let keys: Vec<Key> = windows.iter().map(|window| self.key(window)).collect();
+        let mut known = Vec::with_capacity(windows.len());
+        for (windows, keys) in windows.chunks(LOOKUP_WINDOWS).zip(keys.chunks(LOOKUP_WINDOWS)) {
+            for (window, stored) in windows.iter().zip(self.cache.get_many(keys).await) {
+                let (stored, tokens) = (stored.unwrap_or_default(), window.ids.len());
+                known.push(match Sums::from_bytes(&stored, tokens, self.needs) {
+                    Some(sums) => Known::Whole(sums),
+                    None => Known::Part(Partial::from_bytes(&stored, tokens).unwrap_or_else(|| Partial::new(tokens))),
+                });
+            }
+        }
+        let passes = windows.iter().map(|window| self.recipe.plan.passes(window)).collect();
+        Slate { fresh: vec![false; windows.len()], windows, keys, passes, known }
+    }
+
+    /// Runs those of `units` that nothing is known of, some windows at once.
+    async fn run(&self, slate: &mut Slate<'_>, units: &[Unit]) -> Result<(), Error> {
+        let mut wanted: BTreeMap<usize, Vec<Pass>> = BTreeMap::new();
+        for unit in units {
+            let Known::Part(partial) = &slate.known[unit.window] else { continue };
+            let pass = &slate.passes[unit.window][unit.pass];
+            if !partial.has(pass) {
+                wanted.entry(unit.window).or_default().push(pass.clone());
+            }
+        }
+        let mut wanted = wanted.into_iter();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < WINDOWS_IN_FLIGHT
+                && let Some((at, passes)) = wanted.next()
+            {
+                let (model, wrapped) = (Arc::clone(&self.model), score::wrap(&self.model, slate.windows[at].ids));
+                running.spawn(async move {
+                    let readings = score::read(&model, &passes, wrapped).await?;
+                    Ok::<_, Error>((at, passes, readings))
+                });
+            }
+            let Some(finished) = running.join_next().await else { return Ok(()) };
+            let (at, passes, readings) = finished??;
+            slate.learn(at, &passes, &readings);
+        }
+    }
+
+    /// Puts what is new into the cache: sums of windows that are complete, what is known of the others.
+    async fn keep(&self, slate: &mut Slate<'_>) {
+        let mut entries = Vec::new();
+        for at in 0..slate.windows.len() {
+            if let Known::Part(partial) = &slate.known[at]
+                && std::mem::take(&mut slate.fresh[at])
+            {
+                let sums = partial.sums(&slate.passes[at], self.making(&slate.windows[at]));
+                entries.push((slate.keys[at], sums.map_or_else(|| partial.to_bytes(), Sums::to_bytes)));
+            }
+        }
+        self.cache.put_many(entries).await;
+    }
+
+    /// Sums that hold the counts of windows and nothing else.
+    fn bare(&self, slate: &Slate<'_>) -> Vec<Sums> {
+        let counts = |window| {
+            let making = self.making(window);
+            Sums { tokens: making.tokens as u64, unknown: making.unknown, ..Sums::default() }
+        };
+        slate.windows.iter().map(counts).collect()
+    }
+}
+
+impl Slate<'_> {
+    /// Nats and tokens of the windows that are known whole.
+    fn whole(&self) -> (f64, u64) {
+        let whole = self.known.iter().filter_map(|known| match known {
+            Known::Whole(sums) => Some((sums.nll, sums.tokens)),
+            Known::Part(_) => None,
+        });
+        whole.fold((0.0, 0), |(nll, tokens), (more, count)| (nll + more, tokens + count))
+    }
+
+    /// The passes of all windows that are not known whole, in an order that depends on the key and the document alone. To leave some out of a random
+    /// order leaves a random order of the rest, so it does not matter what the cache happens to know.
+    fn order(&self, key: &str) -> Vec<Unit> {
+        let all: Vec<Unit> = self
+            .passes
+            .iter()
+            .enumerate()
+            .flat_map(|(window, passes)| (0..passes.len()).map(move |pass| Unit { window, pass }))
+            .collect();
+        let content: Vec<&[u32]> = self.windows.iter().map(|window| window.ids).collect();
+        let drawn = Draws::keyed(key, &content).order(all.len());
+        let units = drawn.iter().filter_map(|at| all.get(*at as usize).copied());
+        units.filter(|unit| matches!(self.known[unit.window], Known::Part(_))).collect()
+    }
+
+    /// −log p of what a pass scores, nats, as far as it is known.
+    fn losses(&self, unit: Unit) -> impl Iterator<Item = f64> {
+        let partial = match &self.known[unit.window] {
+            Known::Part(partial) => Some(partial),
+            Known::Whole(_) => None,
+        };
+        let ranks = self.passes[unit.window][unit.pass].scored.iter();
+        ranks.filter_map(move |rank| partial.and_then(|partial| partial.get(*rank))).map(|logprob| -logprob)
+    }
+
+    fn learn(&mut self, at: usize, passes: &[Pass], readings: &[Reading]) {
+        if let Known::Part(partial) = &mut self.known[at] {
+            for (rank, reading) in passes.iter().flat_map(|pass| &pass.scored).zip(readings) {
+                partial.set(*rank, reading.logprob);
+            }
+            self.fresh[at] = true;
+        }
+    }
+}
