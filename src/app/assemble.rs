@@ -7,11 +7,11 @@ use crate::config::{Settings, SignalSettings};
 use crate::decode::Decoder;
 use crate::judge::Judge;
 use crate::pipeline::Road;
-use crate::scorer::{Model, Scorer};
+use crate::scorer::{HeadScorer, Measure, Model, Scorer, Task};
 use crate::signals::TextSignals;
 use crate::sink::Imprint;
 use crate::telemetry::{Board, metrics};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -22,8 +22,11 @@ pub(super) struct Parts {
     /// Held for life: it names this worker among those of the same machine.
     pub(super) slot: Slot,
     cache: Cache,
-    models: BTreeMap<String, Arc<Model>>,
+    models: Models,
 }
+
+/// Loaded models, each for what it was loaded for.
+pub(super) type Models = Vec<(Task, Arc<Model>)>;
 
 impl Parts {
     /// Opens the cache, loads and warms the models that signals name, and builds the judge. Takes seconds.
@@ -35,13 +38,13 @@ impl Parts {
         let Scoring { text, mut scorers, models } = Scoring::load(settings, &cache).await?;
         // The file's order makes the identity; the order of cost, which a stable sort keeps by name among equals, makes the road.
         let imprint_scorer = identity(&scorers, decoder.normalization());
-        scorers.sort_by_key(Scorer::passes_a_window);
+        scorers.sort_by_key(Measure::passes_a_window);
         let judge = Judge::new(&settings.rules, &known(&text, &scorers))?.evaluating(settings.judge.evaluate);
         metrics::rules_known(settings.rules.iter().map(|rule| rule.name.as_str()));
         let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
         board.set_dials(judge.dials());
-        let provider = models.values().next().map_or("none", |model| model.engine().provider());
+        let provider = models.first().map_or("none", |(_, model)| model.engine().provider());
         board.set_model_warm(imprint.scorer.clone(), provider);
         let road = Arc::new(Road { decoder, text, scorers, judge: RwLock::new(Arc::new(judge)) });
         Ok(Self { road, imprint, slot, cache, models })
@@ -49,14 +52,14 @@ impl Parts {
 
     /// The models, for who watches their progress.
     pub(super) fn models(&self) -> Vec<Arc<Model>> {
-        self.models.values().cloned().collect()
+        self.models.iter().map(|(_, model)| Arc::clone(model)).collect()
     }
 
     /// Joins the engines, then flushes the cache.
     pub(super) async fn close(self, budget: Duration) {
-        for (name, model) in &self.models {
+        for (_, model) in &self.models {
             if let Err(error) = model.close(budget).await {
-                tracing::warn!(model = name, %error, "the engine did not end in time");
+                tracing::warn!(model = model.name(), %error, "the engine did not end in time");
             }
         }
         self.cache.flush().await;
@@ -66,27 +69,33 @@ impl Parts {
 /// What measures documents, by the tables of the pipeline file.
 pub(super) struct Scoring {
     pub(super) text: Vec<TextSignals>,
-    pub(super) scorers: Vec<Scorer>,
-    pub(super) models: BTreeMap<String, Arc<Model>>,
+    pub(super) scorers: Vec<Measure>,
+    pub(super) models: Models,
 }
 
 impl Scoring {
     /// Loads and warms the models that signals name. Takes seconds.
     pub(super) async fn load(settings: &Settings, cache: &Cache) -> Result<Self, Failure> {
-        let mut models: BTreeMap<String, Arc<Model>> = BTreeMap::new();
+        let mut models = Models::new();
         let mut text = Vec::new();
         let mut scorers = Vec::new();
         for (name, signal) in &settings.signals {
-            match signal {
-                SignalSettings::Text(_) => text.push(TextSignals::new(name)),
-                SignalSettings::Pll(pll) => {
-                    let model = loaded(settings, &pll.model, &mut models).await?;
-                    join(&mut scorers, Scorer::build(name, pll, model, cache.clone())?);
+            let Some((model, task)) = signal.model() else {
+                text.push(TextSignals::new(name));
+                continue;
+            };
+            let model = loaded(settings, model, task, &mut models).await?;
+            match (signal, signal.head()) {
+                (SignalSettings::Pll(pll), _) => {
+                    join(&mut scorers, Scorer::build(name, pll, model, cache.clone())?.into());
                 }
-                SignalSettings::Nelbo(nelbo) => {
-                    let model = loaded(settings, &nelbo.model, &mut models).await?;
-                    join(&mut scorers, Scorer::nelbo(name, nelbo, model, cache.clone())?);
+                (SignalSettings::Nelbo(nelbo), _) => {
+                    join(&mut scorers, Scorer::nelbo(name, nelbo, model, cache.clone())?.into());
                 }
+                (_, Some(head)) => {
+                    join(&mut scorers, HeadScorer::build(name, head, model, cache.clone()).await?.into());
+                }
+                (_, None) => {}
             }
         }
         Ok(Self { text, scorers, models })
@@ -94,20 +103,18 @@ impl Scoring {
 }
 
 /// Two tables that ask for one score are one scorer, so that each pass is run once.
-fn join(scorers: &mut Vec<Scorer>, scorer: Scorer) {
+fn join(scorers: &mut Vec<Measure>, scorer: Measure) {
     let left = scorers.iter_mut().try_fold(scorer, |scorer, known| known.absorb(scorer));
     scorers.extend(left);
 }
 
 /// A model, loaded when it is first asked for, with all that its signals read.
-async fn loaded(
-    settings: &Settings,
-    name: &str,
-    models: &mut BTreeMap<String, Arc<Model>>,
-) -> Result<Arc<Model>, Failure> {
-    if let Some(model) = models.get(name) {
+async fn loaded(settings: &Settings, name: &str, task: Task, models: &mut Models) -> Result<Arc<Model>, Failure> {
+    if let Some((_, model)) = models.iter().find(|(known, model)| model.name() == name && known.serves(task)) {
         return Ok(Arc::clone(model));
     }
+    // Loaded with all that its signals read, so that masked scores share a session.
+    let task = settings.tasks(name).into_iter().find(|all| all.serves(task)).unwrap_or(task);
     let Some(model) = settings.models.get(name) else {
         return Err(Failure::new(
             Exit::Usage,
@@ -115,18 +122,18 @@ async fn loaded(
         ));
     };
     tracing::info!(model = name, path = %model.path.display(), "loading the model");
-    let model = Arc::new(Model::load(name, model, settings.needs(name)).await?);
-    models.insert(name.to_owned(), Arc::clone(&model));
+    let model = Arc::new(Model::load_for(name, model, task).await?);
+    models.push((task, Arc::clone(&model)));
     Ok(model)
 }
 
-fn known(text: &[TextSignals], scorers: &[Scorer]) -> BTreeSet<String> {
+fn known(text: &[TextSignals], scorers: &[Measure]) -> BTreeSet<String> {
     let text = text.iter().flat_map(|signals| signals.signal_names().iter().map(ToString::to_string));
     let scored = scorers.iter().flat_map(|scorer| scorer.signal_names().into_iter().map(|name| name.to_string()));
     text.chain(scored).collect()
 }
 
 /// One identity for all scorers and for what is done to texts before: a single scorer's own where that is all.
-fn identity(scorers: &[Scorer], normalization: Option<&str>) -> String {
-    scorers.iter().map(Scorer::identity).chain(normalization).collect::<Vec<_>>().join("+")
+fn identity(scorers: &[Measure], normalization: Option<&str>) -> String {
+    scorers.iter().map(Measure::identity).chain(normalization).collect::<Vec<_>>().join("+")
 }

@@ -44,7 +44,7 @@ pub async fn keys_of(settings: &Settings, erasure: &Erasure) -> Result<(BTreeSet
             keys.extend(scorer.keys(text).await.map_err(refused)?);
         }
     }
-    for model in models.values() {
+    for (_, model) in &models {
         let _ = model.close(CLOSE).await;
     }
     Ok((keys, undecodable))

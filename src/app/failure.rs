@@ -116,6 +116,7 @@ impl From<scorer::Error> for Failure {
             | scorer::Error::Unreadable { .. }
             | scorer::Error::Export { .. }
             | scorer::Error::NotMasked { .. }
+            | scorer::Error::NotSuch { .. }
             | scorer::Error::Unhealthy { .. }
             | scorer::Error::Tokenize(_)
             | scorer::Error::Engine(_)

@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::exit::Exit;
 use super::main::block_on;
 use crate::app::{self, Failure, Inspected};
-use crate::scorer::{Inspection, Pace, Special};
+use crate::scorer::{Health, Inspection, Pace, Special};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ pub(super) fn inspect(args: &Inspect) -> Result<(), Failure> {
     };
     // A closed pipe is the reader's choice.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    match inspected.inspection.health.is_sound() {
+    match inspected.inspection.health.as_ref().is_none_or(Health::is_sound) {
         true => Ok(()),
         false => {
             let what = format!(
@@ -41,7 +41,11 @@ impl Page {
 fn page(inspected: &Inspected) -> String {
     let mut page = Page(String::new());
     page.files(&inspected.inspection);
-    page.head(&inspected.inspection);
+    page.kind(&inspected.inspection);
+    match &inspected.inspection.health {
+        Some(health) => page.head(&inspected.inspection, health),
+        None => page.company(&inspected.inspection),
+    }
     for pace in &inspected.inspection.pace {
         page.line(pace.masking, paced(pace));
     }
@@ -102,8 +106,31 @@ impl Page {
         }
     }
 
+    /// What the model is, and what reads it.
+    fn kind(&mut self, model: &Inspection) {
+        let (kind, labels) = (&model.kind, &model.config.labels);
+        let numbers = if kind.width == 0 { String::new() } else { format!(", {} numbers", kind.width) };
+        let activation = kind.activation.map_or_else(String::new, |activation| format!(" by {activation}"));
+        self.line("is", format_args!("{}{numbers}{activation}; read it with kind = {:?}", kind.what, kind.signal));
+        if !labels.is_empty() {
+            self.line("labels", labels.join(", "));
+        }
+    }
+
+    /// Whether rows of several lengths share a batch.
+    fn company(&mut self, model: &Inspection) {
+        let standing = &model.standing;
+        let moved = standing.company_nats.map_or_else(|| "?".to_owned(), |nats| format!("{nats:.1e}"));
+        let lengths =
+            if standing.padded { "of several lengths" } else { "of one length only, as padding changes scores" };
+        self.line(
+            "batches",
+            format_args!("rows {lengths}; a row's score moves by {moved} nats with its batch in the check"),
+        );
+    }
+
     /// What became of the head, and whether it makes sense.
-    fn head(&mut self, model: &Inspection) {
+    fn head(&mut self, model: &Inspection, health: &Health) {
         let standing = &model.standing;
         let cut: Vec<String> = model.cut.iter().map(|cut| format!("{} ({})", cut.value, cut.operator)).collect();
         match &standing.why_full {
@@ -121,14 +148,7 @@ impl Page {
             (Some(nats), None) => self.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full")),
             (None, _) => self.line("self-check", "none: there is only one head"),
         }
-        let moved = standing.company_nats.map_or_else(|| "?".to_owned(), |nats| format!("{nats:.1e}"));
-        let lengths =
-            if standing.padded { "of several lengths" } else { "of one length only, as padding changes scores" };
-        self.line(
-            "batches",
-            format_args!("rows {lengths}; a row's score moves by {moved} nats with its batch in the check"),
-        );
-        let health = &model.health;
+        self.company(model);
         let verdict = if health.is_sound() { "makes sense" } else { "makes no sense" };
         self.line(
         "health",

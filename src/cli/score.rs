@@ -87,7 +87,10 @@ impl Tally {
             let (mean, what) = match signal {
                 SignalSettings::Pll(pll) if pll.has_perplexity() => ("nll_token", "corpus pseudo-perplexity"),
                 SignalSettings::Nelbo(_) => ("nelbo_token", "corpus perplexity, bound"),
-                SignalSettings::Pll(_) | SignalSettings::Text(_) => return None,
+                SignalSettings::Pll(_)
+                | SignalSettings::SequenceClassifier(_)
+                | SignalSettings::TokenClassifier(_)
+                | SignalSettings::Text(_) => return None,
             };
             let (title, tokens_name) = (format!("{table}: {what}"), format!("{table}.tokens"));
             Some((format!("{table}.{mean}"), Pool { title, tokens_name, nats: 0.0, tokens: 0.0, documents: 0 }))

@@ -189,6 +189,9 @@ fn signals(settings: &Settings, problems: &mut Problems) {
         let checked = match signal {
             SignalSettings::Pll(pll) => pll.check(name),
             SignalSettings::Nelbo(nelbo) => nelbo.check(name),
+            SignalSettings::SequenceClassifier(_) | SignalSettings::TokenClassifier(_) => {
+                signal.head().map_or(Ok(()), |head| head.check(name))
+            }
             SignalSettings::Text(_) => Ok(()),
         };
         match checked {

@@ -70,6 +70,10 @@ pub enum SignalSettings {
     Pll(scorer::Settings),
     /// `kind = "nelbo"`: a bound on the model's negative log-likelihood.
     Nelbo(scorer::NelboSettings),
+    /// `kind = "sequence-classifier"`: a text classifier's labels.
+    SequenceClassifier(scorer::SequenceSettings),
+    /// `kind = "token-classifier"`: how many tokens a model flags.
+    TokenClassifier(scorer::TokenSettings),
     /// `kind = "text"`: counts and rates of the text itself.
     Text(signals::Settings),
 }
@@ -81,6 +85,8 @@ pub enum SignalSettings {
 enum Kind {
     Pll(scorer::Settings),
     Nelbo(scorer::NelboSettings),
+    SequenceClassifier(scorer::SequenceSettings),
+    TokenClassifier(scorer::TokenSettings),
     Text(signals::Settings),
 }
 
@@ -89,6 +95,8 @@ impl From<Kind> for SignalSettings {
         match kind {
             Kind::Pll(settings) => Self::Pll(settings),
             Kind::Nelbo(settings) => Self::Nelbo(settings),
+            Kind::SequenceClassifier(settings) => Self::SequenceClassifier(settings),
+            Kind::TokenClassifier(settings) => Self::TokenClassifier(settings),
             Kind::Text(settings) => Self::Text(settings),
         }
     }
@@ -101,6 +109,7 @@ impl SignalSettings {
         match self {
             Self::Pll(settings) => Some(settings.shape()),
             Self::Nelbo(settings) => Some(settings.shape()),
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => self.head().map(scorer::Head::shape),
             Self::Text(_) => None,
         }
     }
@@ -110,7 +119,17 @@ impl SignalSettings {
     pub fn stop(&self) -> Option<String> {
         match self {
             Self::Pll(settings) => settings.stop_promise(),
-            Self::Nelbo(_) | Self::Text(_) => None,
+            Self::Nelbo(_) | Self::SequenceClassifier(_) | Self::TokenClassifier(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// The settings of a head, which reads its model in one pass.
+    #[must_use]
+    pub fn head(&self) -> Option<scorer::Head<'_>> {
+        match self {
+            Self::SequenceClassifier(settings) => Some(scorer::Head::Sequence(settings)),
+            Self::TokenClassifier(settings) => Some(scorer::Head::Tokens(settings)),
+            Self::Pll(_) | Self::Nelbo(_) | Self::Text(_) => None,
         }
     }
 
@@ -121,6 +140,9 @@ impl SignalSettings {
         match self {
             Self::Pll(settings) => named(settings.signal_tails()),
             Self::Nelbo(settings) => named(settings.signal_tails()),
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => {
+                named(self.head().map(scorer::Head::signal_tails).unwrap_or_default())
+            }
             Self::Text(_) => {
                 signals::TextSignals::new(name).signal_names().iter().map(|name| (**name).to_owned()).collect()
             }
@@ -129,10 +151,13 @@ impl SignalSettings {
 
     /// The `[models.X]` table that the signal reads, and what it must read there, where it reads any.
     #[must_use]
-    pub fn model(&self) -> Option<(&str, engine::Needs)> {
+    pub fn model(&self) -> Option<(&str, scorer::Task)> {
         match self {
-            Self::Pll(settings) => Some((&settings.model, settings.needs())),
-            Self::Nelbo(settings) => Some((&settings.model, engine::Needs::default())),
+            Self::Pll(settings) => Some((&settings.model, scorer::Task::Masked(settings.needs()))),
+            Self::Nelbo(settings) => Some((&settings.model, scorer::Task::Masked(engine::Needs::default()))),
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => {
+                self.head().map(|head| (head.shape().model, head.task()))
+            }
             Self::Text(_) => None,
         }
     }
@@ -201,11 +226,11 @@ impl Settings {
         self.delivers_to_kafka() && source.is_some_and(|source| other.is_empty() || other == source.brokers)
     }
 
-    /// What the signals of the model `name` must read, all together.
+    /// What the model `name` is loaded for, once each: masked scores all together, and what heads read in one pass.
     #[must_use]
-    pub fn needs(&self, name: &str) -> engine::Needs {
-        let needs = self.signals.values().filter_map(SignalSettings::model).filter(|(model, _)| *model == name);
-        needs.fold(engine::Needs::default(), |all, (_, needs)| all.union(needs))
+    pub fn tasks(&self, name: &str) -> Vec<scorer::Task> {
+        let asked = self.signals.values().filter_map(SignalSettings::model).filter(|(model, _)| *model == name);
+        asked.fold(Vec::new(), |tasks, (_, task)| task.joined(tasks))
     }
 
     /// The names of all signals that the `[signals]` tables yield: what a rule may look at.

@@ -7,8 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// What is sent back to the caller: a reading for each scored position, pass by pass.
-pub(super) type Reply = oneshot::Sender<Result<Vec<Reading>, Error>>;
+/// What is sent back to the caller, for each scored position, pass by pass.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Of a masked language model: one each.
+    pub(super) readings: Vec<Reading>,
+    /// Of a model that is read in one pass: the same number of them each.
+    pub(super) values: Vec<f32>,
+}
+
+/// The way back to the caller.
+pub(super) type Reply = oneshot::Sender<Result<Answer, Error>>;
 
 /// One window with all its passes, waiting to be scored: a row for each.
 pub(super) struct Request {
@@ -18,7 +27,7 @@ pub(super) struct Request {
 }
 
 struct Progress {
-    readings: Vec<Reading>,
+    answer: Answer,
     rows_left: usize,
     /// Gone once answered, and the permits for the queue with it.
     open: Option<(Reply, OwnedSemaphorePermit)>,
@@ -26,8 +35,7 @@ struct Progress {
 
 impl Request {
     pub(super) fn new(passes: Passes, reply: Reply, permits: OwnedSemaphorePermit) -> Self {
-        let readings = vec![Reading::of(0.0); passes.readings()];
-        let progress = Progress { readings, rows_left: passes.count(), open: Some((reply, permits)) };
+        let progress = Progress { answer: Answer::default(), rows_left: passes.count(), open: Some((reply, permits)) };
         Self { passes, born: Instant::now(), progress: Mutex::new(progress) }
     }
 
@@ -41,15 +49,25 @@ impl Request {
         self.lock().open.as_ref().is_some_and(|(reply, _)| !reply.is_closed())
     }
 
-    /// Takes in the readings of one pass, as many as it scores; the last one answers the caller.
-    pub(super) fn scored(&self, pass: usize, readings: &[Reading]) {
+    /// Takes in what is known of one pass: a reading for each position that it scores, or `width` values; the last pass answers the
+    /// caller.
+    pub(super) fn scored(&self, pass: usize, readings: &[Reading], values: &[f32]) {
         let mut progress = self.lock();
-        progress.readings[self.passes.place(pass)].copy_from_slice(readings);
+        let (place, all) = (self.passes.place(pass), self.passes.readings());
+        if !readings.is_empty() {
+            progress.answer.readings.resize(all, Reading::of(0.0));
+            progress.answer.readings[place.clone()].copy_from_slice(readings);
+        }
+        if !values.is_empty() {
+            let width = values.len() / place.len().max(1);
+            progress.answer.values.resize(all * width, 0.0);
+            progress.answer.values[place.start * width..place.end * width].copy_from_slice(values);
+        }
         progress.rows_left = progress.rows_left.saturating_sub(1);
         if progress.rows_left == 0
             && let Some((reply, _permits)) = progress.open.take()
         {
-            let _ = reply.send(Ok(std::mem::take(&mut progress.readings)));
+            let _ = reply.send(Ok(std::mem::take(&mut progress.answer)));
         }
     }
 

@@ -7,6 +7,7 @@ use super::batch::{Batch, Row};
 use super::handle::Shared;
 use super::onnx::Onnx;
 use super::queue::Budget;
+use super::rows::Rows;
 use super::{Error, Reading, Vocabulary};
 use crate::telemetry::metrics;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub(super) enum Runner {
     /// ONNX Runtime.
     Onnx(Box<Onnx>),
+    /// ONNX Runtime, over a model that is read in one pass.
+    Rows(Box<Rows>),
     /// A test's script.
     #[cfg(test)]
     Scripted(Script),
@@ -26,8 +29,10 @@ pub(super) type Script = Box<dyn FnMut(&Batch) -> Result<Scored, Failure> + Send
 
 /// A batch's scores.
 pub(super) struct Scored {
-    /// One for each target, in the batch's order.
+    /// One for each target, in the batch's order; none from a model that is read in one pass.
     pub(super) readings: Vec<Reading>,
+    /// From such a model, the same number of values for each target.
+    pub(super) values: Vec<f32>,
     /// Time inside the device's run.
     pub(super) spent: Duration,
 }
@@ -46,6 +51,7 @@ impl Runner {
     pub(super) fn score(&mut self, batch: &Batch) -> Result<Scored, Failure> {
         match self {
             Self::Onnx(onnx) => onnx.score(batch),
+            Self::Rows(rows) => rows.score(batch),
             #[cfg(test)]
             Self::Scripted(script) => script(batch),
         }
@@ -119,14 +125,18 @@ impl Work<'_> {
 fn answer(rows: &[Row], batch: &Batch, scored: &Scored) {
     let padded = batch.rows * batch.tokens;
     metrics::device_batch(batch.rows, padded, batch.real_tokens, batch.targets.len(), scored.spent.as_secs_f64());
-    let mut left = scored.readings.as_slice();
+    let each = |all: usize| all / batch.targets.len().max(1);
+    let (one, width) = (each(scored.readings.len()), each(scored.values.len()));
+    let (mut left, mut values_left) = (scored.readings.as_slice(), scored.values.as_slice());
     for row in rows {
-        let Some((readings, rest)) = left.split_at_checked(row.scored().len()) else {
+        let count = row.scored().len();
+        let split = left.split_at_checked(count * one).zip(values_left.split_at_checked(count * width));
+        let Some(((readings, rest), (values, values_rest))) = split.filter(|_| one + width > 0) else {
             return row.request.failed(Error::Gone { why: "the device returned too few scores".to_owned() });
         };
-        left = rest;
-        if readings.iter().all(Reading::is_finite) {
-            row.request.scored(row.pass, readings);
+        (left, values_left) = (rest, values_rest);
+        if readings.iter().all(Reading::is_finite) && values.iter().all(|value| value.is_finite()) {
+            row.request.scored(row.pass, readings, values);
         } else {
             let why = "a score is not a finite number".to_owned();
             row.request.failed(Error::Row { memory: false, tokens: row.tokens(), why });

@@ -1,8 +1,9 @@
 //! Owns the engine's handle: loading, the bounded way in, the answer, and the end.
 
-use super::batch::{Request, Row};
+use super::batch::{Answer, Request, Row};
 use super::load::{self, Export, Loaded, Standing};
 use super::queue::{Budget, Queue};
+use super::rows::{self, OnePass};
 use super::{Error, Needs, Passes, Reading, Settings, device, model};
 use crate::telemetry::metrics;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,6 +152,7 @@ pub struct Engine {
     verified: Option<usize>,
     standing: Standing,
     budget: Budget,
+    width: usize,
 }
 
 impl Engine {
@@ -179,6 +181,28 @@ impl Engine {
         Ok(engine)
     }
 
+    /// As [`Engine::load`], for a model that is read in one pass, by [`Engine::read`]: the graph of `model.onnx`, or `graph` in its place, whose
+    /// weights lie in the same files. `weights` and `tolerance` are those of [`Export`]; the tolerance is relative to values above 1.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and where the graph's output does not have the shape of `pass`.
+    pub fn load_one_pass(
+        settings: &Settings,
+        vocabulary: Vocabulary,
+        pass: OnePass,
+        graph: Option<Vec<u8>>,
+        weights: &[String],
+        tolerance: f64,
+    ) -> Result<Self, Error> {
+        let verified = model::verify(&settings.path, &settings.manifest_sha256)?;
+        let fingerprint = model::fingerprint(&settings.path, weights)?;
+        let (settings, known) = (settings.clone(), vocabulary.clone());
+        let load = move || rows::load(&settings, &known, pass, graph, tolerance);
+        let mut engine = Self::start(load, vocabulary, fingerprint)?;
+        engine.verified = verified;
+        Ok(engine)
+    }
+
     /// Starts the device's thread, which owns what `load` makes, and waits until it is ready.
     fn start<L>(load: L, vocabulary: Vocabulary, fingerprint: [u8; 32]) -> Result<Self, Error>
     where
@@ -193,8 +217,8 @@ impl Engine {
             Err(error) => {
                 let _ = ready.send(Err(error));
             }
-            Ok(Loaded { mut runner, standing, budget }) => {
-                let _ = ready.send(Ok((standing, budget)));
+            Ok(Loaded { mut runner, standing, budget, width }) => {
+                let _ = ready.send(Ok((standing, budget, width)));
                 let mut end = end;
                 end.why = device::serve(&end.shared, &mut runner, &known, budget)
                     .err()
@@ -205,7 +229,7 @@ impl Engine {
             .name("tamis-device".to_owned())
             .spawn(body)
             .map_err(|error| Error::Thread { why: error.to_string() })?;
-        let (standing, budget) =
+        let (standing, budget, width) =
             loaded.recv().map_err(|_| Error::Gone { why: "its thread panicked while loading".to_owned() })??;
         Ok(Self {
             shared,
@@ -216,6 +240,7 @@ impl Engine {
             verified: None,
             standing,
             budget,
+            width,
         })
     }
 
@@ -226,11 +251,29 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Row`] if the device fails on one of these rows alone; [`Error::Gone`] if it has stopped.
-    pub async fn score(&self, mut passes: Passes) -> Result<Vec<Reading>, Error> {
+    pub async fn score(&self, passes: Passes) -> Result<Vec<Reading>, Error> {
+        Ok(self.answer(passes).await?.readings)
+    }
+
+    /// Of a model that is read in one pass: [`Engine::width`] values for each scored position of `passes`, in order.
+    ///
+    /// # Errors
+    /// As [`Engine::score`].
+    pub async fn read(&self, passes: Passes) -> Result<Vec<f32>, Error> {
+        Ok(self.answer(passes).await?.values)
+    }
+
+    /// Values for each scored position: labels of a classifier, numbers of an embedding. 0 for a masked language model.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    async fn answer(&self, mut passes: Passes) -> Result<Answer, Error> {
         passes.check(self.vocabulary.max_positions)?;
         passes.split(self.budget.positions);
         if passes.count() == 0 {
-            return Ok(Vec::new());
+            return Ok(Answer::default());
         }
         let rows = u32::try_from(passes.count()).unwrap_or(ROWS_WAITING_MAX).min(ROWS_WAITING_MAX);
         let Ok(permits) = Arc::clone(&self.shared.permits).acquire_many_owned(rows).await else {
@@ -339,7 +382,7 @@ impl Engine {
             batch_positions: budget.tokens,
             batch_cost_tokens: budget.batch_cost,
         };
-        let loaded = Loaded { runner, standing, budget };
+        let loaded = Loaded { runner, standing, budget, width: 0 };
         Self::start(move || Ok(loaded), vocabulary, [0; 32]).unwrap()
     }
 }

@@ -15,15 +15,15 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Logits of one batch, and what is computed from them at their width, may take at most this much memory; a wide vocabulary makes
 /// batches smaller accordingly. ONNX Runtime's arena may hold twice as much.
-const LOGITS_BYTES_MAX: usize = 192 << 20;
+pub(super) const LOGITS_BYTES_MAX: usize = 192 << 20;
 /// With a rewritten head, at most one in this many of a batch's tokens is scored: so much is tried at load.
 const TOKENS_PER_POSITION: usize = 4;
 /// The longest row tried at load where the model sets no bound.
-const WARM_UP_TOKENS_MAX: usize = 512;
+pub(super) const WARM_UP_TOKENS_MAX: usize = 512;
 /// Tokens of the short rows tried at load.
-const SHORT_TOKENS: usize = 16;
+pub(super) const SHORT_TOKENS: usize = 16;
 /// A batch's own cost is taken from the quickest of so many batches of one short row, lest the machine's other work be counted in.
-const SHORT_RUNS: usize = 3;
+pub(super) const SHORT_RUNS: usize = 3;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
 
@@ -73,6 +73,8 @@ pub(super) struct Loaded {
     pub(super) runner: Runner,
     pub(super) standing: Standing,
     pub(super) budget: Budget,
+    /// Values for each scored position, of a model that is read in one pass; else 0.
+    pub(super) width: usize,
 }
 
 /// Loads the model of `settings` onto its device, with the rewritten head if that is sound.
@@ -122,7 +124,7 @@ where
         batch_positions: budget.positions.min(budget.tokens),
         batch_cost_tokens: budget.batch_cost,
     };
-    Ok(Loaded { runner, standing, budget })
+    Ok(Loaded { runner, standing, budget, width: 0 })
 }
 
 /// What the graph in the file reads on the batch of the check, run node by node as it is written, or why it can't; and what company makes
@@ -216,7 +218,7 @@ fn warm_up(runner: &mut Runner, vocabulary: &Vocabulary, budget: Budget, head: H
 /// What a batch costs by itself, in tokens: a batch of `short` tokens takes as long as `took` tokens do in a large one. Never more than
 /// a quarter of the budget, and nothing where it was not measured.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded on both sides just before")]
-fn batch_cost(took: f64, short: usize, budget: usize) -> usize {
+pub(super) fn batch_cost(took: f64, short: usize, budget: usize) -> usize {
     match took.is_finite() {
         true => (took - short as f64).clamp(0.0, (budget / 4) as f64) as usize,
         false => 0,
@@ -234,7 +236,7 @@ impl Vocabulary {
 
     /// Rows of random ids and of several lengths, with every fifth position masked. Always the same; shorter for a vocabulary so
     /// wide that whole logits would take much memory.
-    fn check_rows(&self) -> Vec<(Vec<u32>, Vec<u32>)> {
+    pub(super) fn check_rows(&self) -> Vec<(Vec<u32>, Vec<u32>)> {
         let [longest, ..] = CHECK_TOKENS;
         let room = LOGITS_BYTES_MAX / 3 / (4 * self.width.max(self.size).max(1) * CHECK_TOKENS.len());
         let mut state = 1_u64;

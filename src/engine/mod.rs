@@ -21,6 +21,7 @@ mod onnx;
 mod passes;
 mod queue;
 mod reading;
+mod rows;
 mod settings;
 
 pub use error::Error;
@@ -30,6 +31,7 @@ pub use load::{Export, Standing};
 pub use model::files;
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
+pub use rows::{HIDDEN, OnePass};
 pub use settings::{Device, HeadCheck, Settings};
 
 #[cfg(test)]

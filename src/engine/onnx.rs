@@ -48,7 +48,7 @@ pub(super) enum Optimiser {
 
 /// An input of the graph that this engine knows how to fill, of int64.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
+pub(super) enum Input {
     /// `[B,T]`.
     Ids,
     /// `[B,T]`.
@@ -74,7 +74,7 @@ impl Input {
     }
 
     /// What the graph gets for `batch`, row-major, and its axes.
-    fn fill(self, batch: &Batch) -> (Vec<usize>, Cow<'_, [i64]>) {
+    pub(super) fn fill(self, batch: &Batch) -> (Vec<usize>, Cow<'_, [i64]>) {
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         match self {
             Self::Ids => (vec![batch.rows, batch.tokens], Cow::Borrowed(&batch.ids)),
@@ -156,12 +156,12 @@ impl Onnx {
             Head::Full => picked(batch, &outputs, &self.logits, self.needs)?,
             Head::Hoisted => gathered(batch, &outputs, self.needs)?,
         };
-        Ok(Scored { readings, spent })
+        Ok(Scored { readings, values: Vec::new(), spent })
     }
 }
 
 /// One of the session's outputs: its axes, and its numbers in row-major order.
-fn fetch<'o, N: PrimitiveTensorElementType>(
+pub(super) fn fetch<'o, N: PrimitiveTensorElementType>(
     outputs: &'o SessionOutputs<'_>,
     name: &str,
 ) -> Result<(&'o [i64], &'o [N]), Failure> {
@@ -200,13 +200,13 @@ fn gathered(batch: &Batch, outputs: &SessionOutputs<'_>, needs: Needs) -> Result
 }
 
 /// Logits in the model's own precision.
-enum Logits<'o> {
+pub(super) enum Logits<'o> {
     Single(&'o [f32]),
     Half(&'o [f16]),
 }
 
 impl Logits<'_> {
-    fn get(&self, places: Range<usize>) -> Option<Cow<'_, [f32]>> {
+    pub(super) fn get(&self, places: Range<usize>) -> Option<Cow<'_, [f32]>> {
         match self {
             Self::Single(logits) => logits.get(places).map(Cow::Borrowed),
             Self::Half(logits) => logits.get(places).map(|logits| logits.iter().map(|logit| logit.to_f32()).collect()),
@@ -214,13 +214,18 @@ impl Logits<'_> {
     }
 }
 
+/// An output of single or half precision.
+pub(super) fn floats<'o>(outputs: &'o SessionOutputs<'_>, name: &str) -> Result<(&'o [i64], Logits<'o>), Failure> {
+    let half = outputs.get(name).is_some_and(|output| output.try_extract_tensor::<f16>().is_ok());
+    match half {
+        true => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Half(logits))),
+        false => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Single(logits))),
+    }
+}
+
 /// Readings from whole logits.
 fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs) -> Result<Vec<Reading>, Failure> {
-    let half = outputs.get(name).is_some_and(|output| output.try_extract_tensor::<f16>().is_ok());
-    let (shape, logits) = match half {
-        true => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Half(logits)))?,
-        false => fetch(outputs, name).map(|(shape, logits)| (shape, Logits::Single(logits)))?,
-    };
+    let (shape, logits) = floats(outputs, name)?;
     let width = match shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>().as_deref() {
         Ok([rows, tokens, width]) if *rows == batch.rows && *tokens == batch.tokens => *width,
         Ok(_) | Err(_) => return Err(other(&format!("logits have shape {shape:?}, not [B,T,V]"))),
@@ -235,19 +240,19 @@ fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs)
     batch.targets.iter().map(pick).collect()
 }
 
-fn failure(error: &ort::Error) -> Failure {
+pub(super) fn failure(error: &ort::Error) -> Failure {
     let why = error.to_string();
     let lower = why.to_lowercase();
     let memory = ["out of memory", "failed to allocate", "bad_alloc", "bad allocation", "alloc_failed"];
     Failure { memory: memory.iter().any(|sign| lower.contains(sign)), why }
 }
 
-fn other(why: &str) -> Failure {
+pub(super) fn other(why: &str) -> Failure {
     Failure { memory: false, why: why.to_owned() }
 }
 
 /// The session over `graph`, or else over the file, and the name of the provider that runs it.
-fn session(
+pub(super) fn session(
     settings: &Settings,
     path: &Path,
     graph: Option<&[u8]>,
@@ -307,7 +312,7 @@ fn options(builder: SessionBuilder, settings: &Settings, optimiser: Optimiser) -
         .with_config_entry("session.force_spinning_stop", "1")?)
 }
 
-fn inputs(session: &Session, path: &Path, head: Head) -> Result<Vec<(String, Input)>, Error> {
+pub(super) fn inputs(session: &Session, path: &Path, head: Head) -> Result<Vec<(String, Input)>, Error> {
     let refused = |why: String| Error::Model { path: path.to_owned(), why };
     let mut inputs = Vec::new();
     for outlet in session.inputs() {
@@ -369,7 +374,7 @@ fn output(session: &Session, path: &Path, vocab_size: usize) -> Result<String, E
     }
 }
 
-fn element(outlet: &Outlet) -> Option<TensorElementType> {
+pub(super) fn element(outlet: &Outlet) -> Option<TensorElementType> {
     match outlet.dtype() {
         ValueType::Tensor { ty, .. } => Some(*ty),
         ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => None,

@@ -40,7 +40,7 @@ fn honest(batch: &Batch) -> Scored {
         assert!(batch.ids[at] == i64::from(MASK) && batch.attention[at] == 1);
     }
     let readings = batch.targets.iter().map(|target| Reading::of(-(target.id as f64))).collect();
-    Scored { readings, spent: Duration::ZERO }
+    Scored { readings, values: Vec::new(), spent: Duration::ZERO }
 }
 
 fn fails(why: &str) -> Failure {

@@ -7,7 +7,7 @@ use super::disposition::{Disposition, disposition};
 use crate::corpus::{Class, Document, Fault, Judged, Parcel, Record, Signals, Stage, Verdict};
 use crate::decode::Decoder;
 use crate::judge::Judge;
-use crate::scorer::Scorer;
+use crate::scorer::Measure;
 use crate::signals::TextSignals;
 use crate::telemetry::metrics;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,7 +20,7 @@ pub struct Road {
     /// Cheap signals, computed first.
     pub text: Vec<TextSignals>,
     /// Model signals, the cheapest first: those that can't change a verdict any more may be skipped.
-    pub scorers: Vec<Scorer>,
+    pub scorers: Vec<Measure>,
     /// Signals to verdicts. A journey keeps the judge that it began with.
     pub judge: RwLock<Arc<Judge>>,
 }
@@ -78,7 +78,7 @@ impl Road {
         for text in &self.text {
             text.measure(document, &mut signals);
         }
-        let mut unmeasured: Vec<Arc<str>> = self.scorers.iter().flat_map(Scorer::signal_names).collect();
+        let mut unmeasured: Vec<Arc<str>> = self.scorers.iter().flat_map(Measure::signal_names).collect();
         let mut skipped = Vec::new();
         for scorer in &self.scorers {
             let names = scorer.signal_names();

@@ -2,7 +2,9 @@
 //!
 //! Keys that are absent are absent here: families name the same thing differently, or not at all.
 
-use super::Error;
+use super::model::Task;
+use super::{Activation, Error};
+use crate::engine::{self, Needs, OnePass};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
@@ -22,6 +24,12 @@ pub struct Card {
     pub vocabulary: Option<u64>,
     /// Rows of the position table, or the most positions trained for.
     pub positions: Option<u64>,
+    /// `id2label`: names of a classifier's labels, in the order of its logits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// `problem_type`: whether one of a classifier's labels is true, or each for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Ends of architectures that do something else, and what to take in their place.
@@ -43,6 +51,23 @@ const OTHERS: [(&str, &str); 5] = [
     ("ForCausalLM", "it predicts the next token from those before; take a masked language model"),
 ];
 
+/// Ends of architectures, and which kind of signal they are for.
+const TASKS: [(&str, &str); 6] = [
+    ("ForMaskedLM", "it fills masks; use kind = \"pll\", or export the classifier that was made from it"),
+    ("ElectraForPreTraining", "it tells replaced tokens from original ones; use kind = \"token-classifier\""),
+    ("ForTokenClassification", "it classifies tokens; use kind = \"token-classifier\""),
+    ("ForSequenceClassification", "it classifies texts; use kind = \"sequence-classifier\""),
+    ("ForQuestionAnswering", "it finds answers in texts; take a classifier"),
+    ("ForCausalLM", "it predicts the next token; take a classifier"),
+];
+
+/// `id2label` in the order of its numbers; nothing if they have gaps.
+fn labels(named: &Value) -> Vec<String> {
+    let label = |at: usize| named[at.to_string().as_str()].as_str().map(str::to_owned);
+    let count = named.as_object().map_or(0, serde_json::Map::len);
+    (0..count).map(label).collect::<Option<_>>().unwrap_or_default()
+}
+
 impl Card {
     /// Reads `config.json` of a model's directory; what can't be read there is absent.
     pub(super) fn read(dir: &Path) -> Self {
@@ -63,6 +88,8 @@ impl Card {
             hidden: number(&["hidden_size", "dim"]),
             vocabulary: number(&["vocab_size"]),
             positions: number(&["max_position_embeddings"]),
+            labels: labels(&config["id2label"]),
+            problem: config["problem_type"].as_str().map(str::to_owned),
         }
     }
 
@@ -76,6 +103,55 @@ impl Card {
                 Err(Error::NotMasked { name: name.to_owned(), architecture: (*architecture).clone(), why })
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses a model whose architectures are all known to do something else than what `pass` reads. An encoder may come from any checkpoint;
+    /// its graph tells.
+    pub(super) fn check_one_pass(&self, name: &str, pass: OnePass) -> Result<(), Error> {
+        let (wanted, own): (_, &[&str]) = match pass {
+            OnePass::Sequence => ("sequence classifier", &["ForSequenceClassification"]),
+            OnePass::Tokens => ("token classifier", &["ForTokenClassification", "ElectraForPreTraining"]),
+            OnePass::Mean | OnePass::First => return Ok(()),
+        };
+        let other = |architecture: &String| {
+            let end = TASKS.iter().find(|(end, _)| architecture.ends_with(end));
+            end.filter(|(end, _)| !own.contains(end)).map(|(_, why)| *why)
+        };
+        let found: Vec<_> = self.architectures.iter().map_while(|text| other(text).map(|why| (text, why))).collect();
+        match found.first() {
+            Some((architecture, why)) if found.len() == self.architectures.len() => {
+                Err(Error::NotSuch { name: name.to_owned(), architecture: (*architecture).clone(), wanted, why })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What makes probabilities of a text classifier's `width` logits: as `problem_type` says, else softmax over several labels and
+    /// sigmoid of a single one.
+    pub(super) fn activation(&self, width: usize) -> Activation {
+        match self.problem.as_deref() {
+            Some("multi_label_classification") => Activation::Sigmoid,
+            Some("single_label_classification") => Activation::Softmax,
+            Some("regression") => Activation::None,
+            Some(_) | None if width == 1 => Activation::Sigmoid,
+            Some(_) | None => Activation::Softmax,
+        }
+    }
+
+    /// What the model is loaded for, as far as its architecture or the names of its graph's outputs tell.
+    pub(super) fn task(&self, outputs: &[String]) -> Option<Task> {
+        if outputs.iter().any(|output| engine::HIDDEN.contains(&output.as_str())) {
+            return Some(Task::OnePass(OnePass::Mean));
+        }
+        let ends = |end: &str| self.architectures.iter().any(|text| text.ends_with(end));
+        match () {
+            () if ends("ForMaskedLM") => Some(Task::Masked(Needs::default())),
+            () if ends("ForSequenceClassification") => Some(Task::OnePass(OnePass::Sequence)),
+            () if ends("ForTokenClassification") || ends("ElectraForPreTraining") => {
+                Some(Task::OnePass(OnePass::Tokens))
+            }
+            () => None,
         }
     }
 

@@ -51,6 +51,18 @@ pub enum Error {
         /// What it does instead, and what to take.
         why: &'static str,
     },
+    /// The model is none of the kind that a signal asks for.
+    #[error("models.{name}: {architecture} is no {wanted}: {why}")]
+    NotSuch {
+        /// The model's name.
+        name: String,
+        /// As in `config.json`.
+        architecture: String,
+        /// What the signal asks for.
+        wanted: &'static str,
+        /// What it does instead, and what to use.
+        why: &'static str,
+    },
     /// The model's masked-LM head talks nonsense.
     #[error(
         "models.{name}: the masked-LM head fails the health check: {why}; check the export (a head that was not exported or \
@@ -92,6 +104,7 @@ impl From<Error> for Fault {
             | Error::Unreadable { .. }
             | Error::Export { .. }
             | Error::NotMasked { .. }
+            | Error::NotSuch { .. }
             | Error::Unhealthy { .. }
             | Error::Task { .. } => Self::new(Stage::Score, Class::Bug, error.to_string()),
         }

@@ -4,11 +4,11 @@
 
 use super::card::Card;
 use super::health::{self, Health};
-use super::model::{self, Model};
+use super::model::{self, Model, Task};
 use super::plan::Window;
 use super::score;
 use super::{Error, Masking, Settings};
-use crate::engine::{self, Needs, Standing};
+use crate::engine::{self, Needs, OnePass, Passes, Standing};
 use crate::graph::{self, Cut, Facts, Outputs, Weights};
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const TIME: Duration = Duration::from_secs(2);
 pub struct Inspection {
     /// What `config.json` says.
     pub config: Card,
+    /// What it is, and which `kind` of signal reads it.
+    pub kind: Kind,
     /// How text becomes ids.
     pub tokenizer: Vocabulary,
     /// What the graph's file says.
@@ -41,12 +43,27 @@ pub struct Inspection {
     pub standing: Standing,
     /// Files found to be as `manifest.json` says; absent without one.
     pub verified_files: Option<usize>,
-    /// How the head does on plain English.
-    pub health: Health,
+    /// How a masked-LM head does on plain English; absent where there is no such head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What is known to go wrong with heads of this family; only if this one fails.
     pub known_trouble: Option<&'static str>,
     /// Its pace for each masking.
     pub pace: Vec<Pace>,
+}
+
+/// What a model is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kind {
+    /// In words.
+    pub what: &'static str,
+    /// The `kind` of `[signals.X]` that reads it.
+    pub signal: &'static str,
+    /// Numbers for each text, or for each token; 0 for a masked language model.
+    pub width: usize,
+    /// Whether the labels of a text classifier exclude each other, each stands for itself, or are plain numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<&'static str>,
 }
 
 /// How a model's tokenizer works.
@@ -82,7 +99,7 @@ pub struct Special {
 /// How fast a masking goes on this machine, as busy as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pace {
-    /// `single` or `strided`.
+    /// `single` or `strided`; for a head `one pass`.
     pub masking: &'static str,
     /// Content tokens of the windows.
     pub window_tokens: usize,
@@ -99,39 +116,83 @@ pub struct Pace {
 /// # Errors
 /// It can't be loaded or fails to score; a head that makes no sense is none of them.
 pub async fn inspect(settings: &engine::Settings) -> Result<Inspection, Error> {
-    let name = settings.path.display().to_string();
     let owned = settings.clone();
-    let load = move || -> Result<(Facts, Option<graph::Rewritten>, Model), Error> {
-        let facts = model::describe(&owned.path)?;
-        let bytes = std::fs::read(owned.path.join(model::GRAPH)).unwrap_or_default();
-        // The rewritten graph itself is not needed here, and its weights least of all.
-        let weights = Weights::InFile { name: model::GRAPH.to_owned(), bytes_min: 0 };
-        let cut = graph::rewrite(bytes, Outputs::default(), &weights).ok();
-        let cut = cut.map(|cut| graph::Rewritten { bytes: Vec::new(), ..cut });
-        Ok((facts, cut, Model::load_parts(name, &owned, Needs::default())?))
-    };
-    let (graph, cut, model) = tokio::task::spawn_blocking(load).await??;
+    let (graph, cut, model, task) = tokio::task::spawn_blocking(move || load(&owned)).await??;
     let model = Arc::new(model);
-    let health = health::measure(&model).await?;
     let mut pace = Vec::new();
-    for masking in [Masking::Single, Masking::Strided] {
-        pace.push(measure(&model, masking).await?);
+    let mut health = None;
+    match task {
+        Task::Masked(_) => {
+            health = Some(health::measure(&model).await?);
+            for masking in [Masking::Single, Masking::Strided] {
+                pace.push(measure(&model, Some(masking)).await?);
+            }
+        }
+        Task::OnePass(_) => pace.push(measure(&model, None).await?),
     }
     let trouble = model.card().known_trouble().trim_start_matches("; ");
+    let is_unsound = health.as_ref().is_some_and(|health| !health.is_sound());
     let inspection = Inspection {
         config: model.card().clone(),
+        kind: Kind::of(task, &model),
         tokenizer: words(&model),
         graph,
         moved_products: cut.as_ref().map_or(0, |cut| cut.products),
         cut: cut.map(|cut| cut.frontier).unwrap_or_default(),
         standing: model.engine().standing().clone(),
         verified_files: model.engine().verified_files(),
-        known_trouble: (!health.is_sound() && !trouble.is_empty()).then_some(trouble),
+        known_trouble: (is_unsound && !trouble.is_empty()).then_some(trouble),
         health,
         pace,
     };
     model.close(Duration::from_secs(10)).await?;
     Ok(inspection)
+}
+
+/// The model, as what its files say that it is; where they say nothing, as the first thing that its graph can be.
+fn load(settings: &engine::Settings) -> Result<(Facts, Option<graph::Rewritten>, Model, Task), Error> {
+    let name = settings.path.display().to_string();
+    let facts = model::describe(&settings.path)?;
+    let masked = Task::Masked(Needs::default());
+    let others = [OnePass::Sequence, OnePass::Tokens, OnePass::Mean].map(Task::OnePass);
+    let tasks = match Card::read(&settings.path).task(&facts.outputs) {
+        Some(task) => vec![task],
+        None => std::iter::once(masked).chain(others).collect(),
+    };
+    let mut refused = None;
+    for task in tasks {
+        let loaded = match task {
+            Task::Masked(needs) => Model::load_parts(name.clone(), settings, needs),
+            Task::OnePass(pass) => Model::one_pass_parts(name.clone(), settings, pass),
+        };
+        match loaded {
+            Ok(model) => {
+                // The rewritten graph itself is not needed here, and its weights least of all.
+                let weights = Weights::InFile { name: model::GRAPH.to_owned(), bytes_min: 0 };
+                let bytes = if task == masked { std::fs::read(settings.path.join(model::GRAPH)).ok() } else { None };
+                let cut = bytes.and_then(|bytes| graph::rewrite(bytes, Outputs::default(), &weights).ok());
+                let cut = cut.map(|cut| graph::Rewritten { bytes: Vec::new(), ..cut });
+                return Ok((facts, cut, model, task));
+            }
+            // The first refusal is that of the likeliest.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or(Error::Task { why: "nothing was tried".to_owned() }))
+}
+
+impl Kind {
+    fn of(task: Task, model: &Model) -> Self {
+        let (what, signal) = match task {
+            Task::Masked(_) => ("a masked language model", "pll"),
+            Task::OnePass(OnePass::Sequence) => ("a text classifier", "sequence-classifier"),
+            Task::OnePass(OnePass::Tokens) => ("a token classifier", "token-classifier"),
+            Task::OnePass(OnePass::Mean | OnePass::First) => ("an encoder", "embedding"),
+        };
+        let width = model.engine().width();
+        let activation = (task == Task::OnePass(OnePass::Sequence)).then(|| model.card().activation(width).as_str());
+        Self { what, signal, width, activation }
+    }
 }
 
 fn words(model: &Model) -> Vocabulary {
@@ -151,25 +212,41 @@ fn words(model: &Model) -> Vocabulary {
     }
 }
 
+/// What is sent for a window of `ids`, and how many passes the whole window takes: where every row costs the same, a part is enough, so that
+/// slow models are measured in seconds as well.
+fn masked_sample(model: &Model, masking: Masking, ids: &[u32]) -> (Passes, usize) {
+    let plan = Settings { masking, ..Settings::default() }.recipe().plan;
+    let all = plan.passes(&Window { ids, words: &[] });
+    let sent = if masking == Masking::Single { &all[..all.len().min(SINGLE_ROWS)] } else { &all[..] };
+    (score::asked(model, sent, score::wrap(model, ids)), all.len())
+}
+
 /// Scores windows of arbitrary ids, a few at once, until the time is over.
 #[allow(clippy::cast_precision_loss, reason = "counts of some seconds")]
-async fn measure(model: &Arc<Model>, masking: Masking) -> Result<Pace, Error> {
-    let plan = Settings { masking, ..Settings::default() }.recipe().plan;
+async fn measure(model: &Arc<Model>, masking: Option<Masking>) -> Result<Pace, Error> {
     let (before, after) = model.tokenizer().template();
     let specials = before.len() + after.len();
     let content = model.tokenizer().max_positions().saturating_sub(specials).clamp(1, WINDOW_TOKENS);
     let vocabulary = model.tokenizer().vocab_size().max(1);
     let ids: Vec<u32> = (0..content).map(|at| u32::try_from((at * 37 + 11) % vocabulary).unwrap_or(0)).collect();
-    let all = plan.passes(&Window { ids: &ids, words: &[] });
-    let passes = all.len();
-    // What is sent is cut where every row costs the same, so that slow models are measured in seconds as well.
-    let sent = if masking == Masking::Single { &all[..passes.min(SINGLE_ROWS)] } else { &all[..] };
-    let sample = score::asked(model, sent, score::wrap(model, &ids));
+    let (sample, passes) = match masking {
+        Some(masking) => masked_sample(model, masking, &ids),
+        None => {
+            let mut passes = Passes::over(score::wrap(model, &ids));
+            passes.mask_and_score([], [0]);
+            (passes, 1)
+        }
+    };
     let (start, mut rows, mut running) = (Instant::now(), 0, JoinSet::new());
     while start.elapsed() < TIME || !running.is_empty() {
         while running.len() < IN_FLIGHT && start.elapsed() < TIME {
             let (model, sample) = (Arc::clone(model), sample.clone());
-            running.spawn(async move { model.engine().score(sample).await });
+            running.spawn(async move {
+                match masking {
+                    Some(_) => model.engine().score(sample).await.map(|_| ()),
+                    None => model.engine().read(sample).await.map(|_| ()),
+                }
+            });
         }
         if let Some(scored) = running.join_next().await {
             scored??;
@@ -178,7 +255,7 @@ async fn measure(model: &Arc<Model>, masking: Masking) -> Result<Pace, Error> {
     }
     let rows_second = rows as f64 / start.elapsed().as_secs_f64();
     Ok(Pace {
-        masking: masking.as_str(),
+        masking: masking.map_or("one pass", Masking::as_str),
         window_tokens: content,
         passes,
         row_tokens_second: rows_second * (content + specials) as f64,

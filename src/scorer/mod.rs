@@ -1,6 +1,6 @@
 //! A document in, its model signals out: pseudo-log-likelihoods, what follows from them, and a bound.
 //!
-//! Owns: `[signals.X]` of kind `pll` and `nelbo`; a loaded model (tokenizer and engine, checked against each other); masking, raw
+//! Owns: `[signals.X]` of kind `pll` and `nelbo`, and those of one pass (`head/`); a loaded model (tokenizer and engine, checked against each other); masking, raw
 //! sums and their cache keys, pooling. In: a document. Out: signals.
 //! Invariants: special tokens are never masked and never counted; each content token is scored once, but where a masking says
 //! otherwise; nothing is truncated; sums are pooled, perplexities never averaged; a document without tokens has no number at all;
@@ -15,8 +15,10 @@ mod certificate;
 mod draws;
 mod early;
 mod error;
+mod head;
 mod health;
 mod inspect;
+mod measure;
 mod model;
 mod partial;
 mod plan;
@@ -30,9 +32,11 @@ mod tail;
 pub use card::Card;
 pub use certificate::{Cell, Certificate};
 pub use error::Error;
+pub use head::{Activation, Head, HeadScorer, Pool, SequenceSettings, TokenSettings};
 pub use health::Health;
-pub use inspect::{Inspection, Pace, Special, Vocabulary, inspect};
-pub use model::Model;
+pub use inspect::{Inspection, Kind, Pace, Special, Vocabulary, inspect};
+pub use measure::Measure;
+pub use model::{Model, Task};
 pub use score::{Scorer, Token};
 pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, WordsBy};
 pub use stop::Stop;

@@ -3,7 +3,7 @@
 use super::card::Card;
 use super::plan::Words;
 use super::{Error, health};
-use crate::engine::{self, Engine, Export, HeadCheck, Needs, Vocabulary};
+use crate::engine::{self, Engine, Export, HeadCheck, Needs, OnePass, Vocabulary};
 use crate::graph::{self, Precision, Weights};
 use crate::telemetry::metrics;
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
@@ -25,6 +25,44 @@ const IN_FILE_BYTES_MIN: usize = 512 << 20;
 const IN_FILE_WEIGHT_BYTES_MIN: usize = 1 << 20;
 /// Protocol buffers, of which ONNX is made, end here; larger weights lie in files of their own.
 const GRAPH_BYTES_MAX: u64 = 2 << 30;
+
+/// What a model is loaded for. One directory may be loaded for several things, each with a session of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Masked scores, which read this besides log-probabilities.
+    Masked(Needs),
+    /// Heads that read it in one pass.
+    OnePass(OnePass),
+}
+
+impl Task {
+    /// `tasks` and this one: masked scores share a session that reads what any of them needs.
+    #[must_use]
+    pub fn joined(self, mut tasks: Vec<Self>) -> Vec<Self> {
+        for task in &mut tasks {
+            match (&mut *task, self) {
+                (Self::Masked(all), Self::Masked(needs)) => {
+                    *all = all.union(needs);
+                    return tasks;
+                }
+                (Self::OnePass(one), Self::OnePass(two)) if *one == two => return tasks,
+                (Self::Masked(_) | Self::OnePass(_), _) => {}
+            }
+        }
+        tasks.push(self);
+        tasks
+    }
+
+    /// Whether a model that was loaded for this serves `other`.
+    #[must_use]
+    pub fn serves(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Masked(all), Self::Masked(needs)) => all.union(needs) == all,
+            (Self::OnePass(one), Self::OnePass(two)) => one == two,
+            (Self::Masked(_), Self::OnePass(_)) | (Self::OnePass(_), Self::Masked(_)) => false,
+        }
+    }
+}
 
 /// A model that several scorers may share.
 pub struct Model {
@@ -70,33 +108,57 @@ impl Model {
         }
     }
 
+    /// Loads a model for `task`: [`Model::load`] or [`Model::load_one_pass`].
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn load_for(name: &str, settings: &engine::Settings, task: Task) -> Result<Self, Error> {
+        match task {
+            Task::Masked(needs) => Self::load(name, settings, needs).await,
+            Task::OnePass(pass) => Self::load_one_pass(name, settings, pass).await,
+        }
+    }
+
+    /// As [`Model::load`], for a model of which heads read `pass` in one pass. There is no masked-LM head to try.
+    ///
+    /// # Errors
+    /// A part can't be loaded, they don't fit each other, or the model is none of the kind.
+    pub async fn load_one_pass(name: &str, settings: &engine::Settings, pass: OnePass) -> Result<Self, Error> {
+        let (name, settings) = (name.to_owned(), settings.clone());
+        tokio::task::spawn_blocking(move || Self::one_pass_parts(name, &settings, pass)).await?
+    }
+
+    /// The parts of a model that is read in one pass.
+    pub(super) fn one_pass_parts(name: String, settings: &engine::Settings, pass: OnePass) -> Result<Self, Error> {
+        let card = Card::read(&settings.path);
+        card.check_one_pass(&name, pass)?;
+        let tokenizer = Tokenizer::load_without_mask(&settings.path)?;
+        let vocabulary = vocabulary(&name, &tokenizer)?;
+        let facts = describe(&settings.path)?;
+        let tolerance = tolerance_nats(facts.precision);
+        let engine = Engine::load_one_pass(settings, vocabulary, pass, None, &facts.external, tolerance)?;
+        Ok(Self::of(name, card, tokenizer, engine, Needs::default()))
+    }
+
     /// The parts of a model, its head not tried.
     pub(super) fn load_parts(name: String, settings: &engine::Settings, needs: Needs) -> Result<Self, Error> {
         let card = Card::read(&settings.path);
         card.check(&name)?;
         let tokenizer = Tokenizer::load(&settings.path)?;
-        if let Some(size) = tokenizer.config_vocab_size()
-            && size < tokenizer.vocab_size()
-        {
-            let why = format!("the tokenizer has {} ids, config.json has vocab_size {size}", tokenizer.vocab_size());
-            return Err(Error::Mismatch { name, why });
-        }
-        let vocabulary = Vocabulary {
-            mask_id: tokenizer.mask_id(),
-            pad_id: tokenizer.pad_id(),
-            size: tokenizer.vocab_size(),
-            width: tokenizer.config_vocab_size().unwrap_or(0),
-            max_positions: tokenizer.max_positions(),
-        };
+        let vocabulary = vocabulary(&name, &tokenizer)?;
         let facts = describe(&settings.path)?;
         let tolerance_nats = tolerance_nats(facts.precision);
         let rewrite = move |bytes| hoisted(bytes, needs);
         let leaps = facts.precision == Precision::Integer;
         let export = Export { weights: facts.external, tolerance_nats, leaps, rewrite };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
+        Ok(Self::of(name, card, tokenizer, engine, needs))
+    }
+
+    fn of(name: String, card: Card, tokenizer: Tokenizer, engine: Engine, needs: Needs) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
-        Ok(Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, unhealthy: None, cores })
+        Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, unhealthy: None, cores }
     }
 
     /// Forward passes that the device has ended since the start.
@@ -163,6 +225,23 @@ impl Model {
         };
         Ok(tokio::task::spawn_blocking(work).await??)
     }
+}
+
+/// What the engine must know of a model's tokenizer, which must not have more ids than the model.
+fn vocabulary(name: &str, tokenizer: &Tokenizer) -> Result<Vocabulary, Error> {
+    if let Some(size) = tokenizer.config_vocab_size()
+        && size < tokenizer.vocab_size()
+    {
+        let why = format!("the tokenizer has {} ids, config.json has vocab_size {size}", tokenizer.vocab_size());
+        return Err(Error::Mismatch { name: name.to_owned(), why });
+    }
+    Ok(Vocabulary {
+        mask_id: tokenizer.mask_id(),
+        pad_id: tokenizer.pad_id(),
+        size: tokenizer.vocab_size(),
+        width: tokenizer.config_vocab_size().unwrap_or(0),
+        max_positions: tokenizer.max_positions(),
+    })
 }
 
 /// What the model's file says of itself.

@@ -299,12 +299,16 @@ pub(super) async fn surprisals(model: &Model, plan: Plan, window: &Window<'_>) -
     Ok(sums.into_iter().map(|(sum, passes)| (passes > 0).then(|| sum / f64::from(passes))).collect())
 }
 
+/// What the model's numbers are computed in: part of every identity.
+pub(super) fn precision(model: &Model) -> &'static str {
+    if model.engine().standing().padded { PRECISION } else { PRECISION_APART }
+}
+
 fn identity(recipe: &Recipe, model: &Model) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"tamis score\0").update(&[LAYOUT]);
     hasher.update(&model.engine().fingerprint()).update(&model.tokenizer().fingerprint());
-    let precision = if model.engine().standing().padded { PRECISION } else { PRECISION_APART };
-    for part in [recipe.describe().as_str(), precision] {
+    for part in [recipe.describe().as_str(), precision(model)] {
         hasher.update(part.as_bytes()).update(b"\0");
     }
     *hasher.finalize().as_bytes()

@@ -84,7 +84,7 @@ const DECISION: Label = Label { name: "decision", values: Values::Closed(&["revi
 const TOPIC: Label = Label { name: "topic", values: Values::Lanes };
 const PARTITION: Label = Label { name: "partition", values: Values::Lanes };
 const PERMIT: Label = Label { name: "kind", values: Values::Closed(&["documents", "bytes"]) };
-const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full"]) };
+const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full", "one-pass"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Closed(&["applied", "unchanged", "refused"]) };
 const LANGUAGE: Label = Label { name: "language", values: Values::Languages };
 const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
@@ -143,7 +143,7 @@ table! {
         "Seconds that a window waited in the device's queue before its first pass.";
     DEVICE_PROVIDER = "tamis_device_provider", Gauge, Count, [PROVIDER], "1 for the execution provider that is active.";
     DEVICE_HEAD = "tamis_device_head", Gauge, Count, [HEAD],
-        "1 for the head that a loaded model runs with: hoisted to masked positions, or full, which is slower.";
+        "1 for the head that a loaded model runs with: hoisted to masked positions, full, which is slower, or one-pass (no masked-LM head).";
     HEAD_CHECK_FAILED = "tamis_head_check_failed", Gauge, Count, [],
         "1 when a model failed its head check and runs all the same, because head_check is warn.";
     DEVICE_BUDGET = "tamis_device_budget_tokens", Gauge, Count, [], "The most tokens of one pass, padding included.";

@@ -49,6 +49,18 @@ impl Tokenizer {
     /// # Errors
     /// A file is missing or malformed; there is no mask token; the special tokens around a text can't be made out.
     pub fn load(dir: &Path) -> Result<Self, Error> {
+        Self::open(dir, true)
+    }
+
+    /// As [`Tokenizer::load`], for models that mask nothing: where there is no mask token, [`Tokenizer::mask_id`] is the padding id.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`], but for the mask token.
+    pub fn load_without_mask(dir: &Path) -> Result<Self, Error> {
+        Self::open(dir, false)
+    }
+
+    fn open(dir: &Path, needs_mask: bool) -> Result<Self, Error> {
         let mut files = Files::read(dir)?;
         let malformed = |why: String| Error::Malformed { path: dir.join("tokenizer.json"), why };
         let original = original(&files.tokenizer).map_err(malformed)?;
@@ -64,8 +76,12 @@ impl Tokenizer {
                 token: token.clone(),
             }),
         };
-        let mask_id = id_of("mask", &files.mask)?.ok_or_else(|| Error::NoMaskToken { dir: dir.to_owned() })?;
-        let pad_id = id_of("pad", &files.pad)?.or(files.config_pad_id).unwrap_or(mask_id);
+        let (mask_id, pad_id) = (id_of("mask", &files.mask)?, id_of("pad", &files.pad)?.or(files.config_pad_id));
+        if needs_mask && mask_id.is_none() {
+            return Err(Error::NoMaskToken { dir: dir.to_owned() });
+        }
+        let mask_id = mask_id.or(pad_id).unwrap_or_default();
+        let pad_id = pad_id.unwrap_or(mask_id);
         let unk_id = match &files.unk {
             Some(token) => original.token_to_id(token),
             None => files.tokenizer["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok()),

@@ -65,6 +65,24 @@ fn a_head_that_makes_no_sense_is_shown_and_ends_with_unavailable() {
 }
 
 #[test]
+fn a_classifier_is_told_as_what_it_is_with_its_labels_and_the_kind_that_reads_it() {
+    for (name, parts) in [
+        ("toxicity", ["a text classifier, 6 numbers by sigmoid", "kind = \"sequence-classifier\"", "identity_hate"]),
+        ("replaced", ["a token classifier, 1 numbers", "kind = \"token-classifier\"", "ElectraForPreTraining"]),
+        ("encoder", ["an encoder, 16 numbers", "kind = \"embedding\"", "last_hidden_state"]),
+    ] {
+        let path = root("tests/fixtures/heads").join(name);
+        let page = inspect(&[path.to_str().unwrap()]);
+        let told = text(&page.stdout);
+        assert_eq!(page.status.code(), Some(0), "{told} {}", text(&page.stderr));
+        for part in parts {
+            assert!(told.contains(part), "{part} is missing from\n{told}");
+        }
+        assert!(!told.contains("health") && told.contains("one pass"), "{told}");
+    }
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_the_callers_fault() {
     let page = inspect(&["/nowhere/model"]);
     assert_eq!(page.status.code(), Some(64));

@@ -19,6 +19,7 @@ mod dlq;
 mod families;
 mod files;
 mod groups;
+mod heads;
 mod inspect;
 mod judgement;
 mod kafka_road;

@@ -1,11 +1,13 @@
 //! Owns the checks of models: library, files, tokenizer, windows against positions, and then the loading itself, with its self-checks.
 
 use super::finding::{Finding, Findings, Grade, Table};
+use crate::cache::Cache;
 use crate::config::Settings;
-use crate::engine::{self, HeadCheck};
-use crate::scorer::{self, Model};
+use crate::engine::{self, HeadCheck, OnePass};
+use crate::scorer::{self, HeadScorer, Model, Task};
 use crate::tokenize::{self, Tokenizer};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an engine that did its check may take to end.
@@ -74,7 +76,9 @@ async fn used(settings: &Settings, name: &str, model: &engine::Settings, finding
             .good(&path, format!("{}: the files are there, and those of a manifest are its own", model.path.display()));
     }
     if tokenize::files(&model.path).is_empty() {
-        match Tokenizer::load(&model.path) {
+        let masks = settings.tasks(name).iter().any(|task| matches!(task, Task::Masked(_)));
+        let loaded = if masks { Tokenizer::load(&model.path) } else { Tokenizer::load_without_mask(&model.path) };
+        match loaded {
             Ok(tokenizer) => of_tokenizer(settings, name, &tokenizer, findings),
             Err(error) => {
                 findings.unavailable(&path, error, "");
@@ -87,13 +91,15 @@ async fn used(settings: &Settings, name: &str, model: &engine::Settings, finding
             .note(format!("models.{name}"), "not loaded, because its files are wrong: device and head were not tried");
         return;
     }
-    match Model::load(name, model, settings.needs(name)).await {
-        Ok(loaded) => of_loaded(name, model, loaded, findings).await,
-        // Told once for all models.
-        Err(scorer::Error::Engine(engine::Error::LibraryAbsent { .. } | engine::Error::LibraryBroken { .. })) => {}
-        Err(error) => {
-            let (key, what) = told(name, error);
-            findings.unavailable(key, what, "");
+    for task in settings.tasks(name) {
+        match Model::load_for(name, model, task).await {
+            Ok(loaded) => of_loaded(settings, name, (model, task), loaded, findings).await,
+            // Told once for all models.
+            Err(scorer::Error::Engine(engine::Error::LibraryAbsent { .. } | engine::Error::LibraryBroken { .. })) => {}
+            Err(error) => {
+                let (key, what) = told(name, error);
+                findings.unavailable(key, what, "");
+            }
         }
     }
 }
@@ -125,13 +131,34 @@ fn of_tokenizer(settings: &Settings, name: &str, tokenizer: &Tokenizer, findings
     }
 }
 
-async fn of_loaded(name: &str, settings: &engine::Settings, model: Model, findings: &mut Findings) {
+async fn of_loaded(
+    pipeline: &Settings,
+    name: &str,
+    (settings, task): (&engine::Settings, Task),
+    model: Model,
+    findings: &mut Findings,
+) {
     let provider = model.engine().provider();
     findings.good(format!("models.{name}.device"), format!("{}: runs on {provider}", settings.device));
     if model.engine().head() == "full" {
         let what = "its head can't be moved behind the masked positions, so it runs with full logits, which is slower";
         findings.note(format!("models.{name}.path"), what);
     }
+    let model = Arc::new(model);
+    match task {
+        Task::OnePass(pass) => of_heads(pipeline, name, pass, &model, findings).await,
+        Task::Masked(_) => of_health(name, settings, &model, findings),
+    }
+    if model.close(CLOSE_BUDGET).await.is_err() {
+        findings.warning(
+            format!("models.{name}.device"),
+            "the device was still busy long after its check",
+            "look at what else runs on it",
+        );
+    }
+}
+
+fn of_health(name: &str, settings: &engine::Settings, model: &Model, findings: &mut Findings) {
     match (model.unhealthy(), settings.head_check) {
         (Some(why), _) => findings.warning(
             format!("models.{name}.head_check"),
@@ -142,12 +169,24 @@ async fn of_loaded(name: &str, settings: &engine::Settings, model: Model, findin
             findings.good(format!("models.{name}.head_check"), "the masked-LM head tells sentences from shuffled ones");
         }
     }
-    if model.close(CLOSE_BUDGET).await.is_err() {
-        findings.warning(
-            format!("models.{name}.device"),
-            "the device was still busy long after its check",
-            "look at what else runs on it",
-        );
+}
+
+/// The heads that read `model` by `pass`, built as a run would build them: their labels against the model's.
+async fn of_heads(settings: &Settings, name: &str, pass: OnePass, model: &Arc<Model>, findings: &mut Findings) {
+    for (signal, head) in settings.signals.iter().filter_map(|(signal, table)| Some((signal, table.head()?))) {
+        if head.shape().model != name
+            || head.task() != Task::OnePass(pass)
+            || head.shape().fits(signal, model.tokenizer()).is_err()
+        {
+            continue;
+        }
+        match HeadScorer::build(signal, head, Arc::clone(model), Cache::disabled()).await {
+            Ok(_) => findings.good(format!("signals.{signal}"), "the model has what the head reads"),
+            Err(scorer::Error::Settings { key, why, .. }) => {
+                findings.add(Grade::Misused, format!("signals.{signal}.{key}"), why, "");
+            }
+            Err(error) => findings.unavailable(format!("signals.{signal}"), error, ""),
+        }
     }
 }
 
@@ -168,6 +207,7 @@ fn told(name: &str, error: scorer::Error) -> (String, String) {
         | scorer::Error::Unreadable { .. }
         | scorer::Error::Export { .. }
         | scorer::Error::NotMasked { .. }
+        | scorer::Error::NotSuch { .. }
         | scorer::Error::Tokenize(_)
         | scorer::Error::Engine(_)
         | scorer::Error::Task { .. }) => (key("path"), error.to_string()),

@@ -29,15 +29,18 @@ pub struct Plan {
     pub delivery: String,
 }
 
-/// One masked score.
+/// One score by a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
     /// The table's name, which is its signals' prefix.
     pub signal: String,
     /// The model's name.
     pub model: String,
-    /// How windows are masked.
+    /// How windows are masked; for a head, its kind.
     pub masking: &'static str,
+    /// Whether it is a masked score; else a head, which masks nothing.
+    #[serde(skip)]
+    pub is_masked: bool,
     /// Content tokens of a window, at most.
     pub window_tokens: usize,
     /// Rows that the device runs for a full window.
@@ -59,6 +62,7 @@ impl Plan {
                     signal: name.clone(),
                     model: shape.model.to_owned(),
                     masking: shape.masking,
+                    is_masked: signal.head().is_none(),
                     window_tokens: shape.window_tokens,
                     passes_per_window: shape.passes,
                     rows_per_100_tokens: rows(shape.passes, shape.window_tokens),
@@ -84,12 +88,15 @@ impl Plan {
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("read", self.read.clone())];
         for score in &self.scores {
-            let Score { signal, model, masking, window_tokens, passes_per_window, rows_per_100_tokens, stop } = score;
+            let Score { signal, model, masking, window_tokens, passes_per_window, rows_per_100_tokens, stop, .. } =
+                score;
+            // A masking is one word; a head's kind says itself what it is.
+            let how = if score.is_masked { format!("{masking} masking") } else { (*masking).to_owned() };
             let stop = stop.as_ref().map_or_else(String::new, |stop| format!("; {stop}"));
             lines.push((
                 "score",
                 format!(
-                    "{signal}: {masking} masking by models.{model}, windows of {window_tokens} tokens, {passes_per_window} passes a full \
+                    "{signal}: {how} by models.{model}, windows of {window_tokens} tokens, {passes_per_window} passes a full \
                      window, about {rows_per_100_tokens:.1} rows for 100 tokens{stop}"
                 ),
             ));

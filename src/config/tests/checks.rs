@@ -258,12 +258,19 @@ fn what_is_printed_reads_back_as_it_was() {
 
 #[test]
 fn a_model_reads_what_all_its_signals_need() {
-    let needs = |sets: &[&str]| with(sets).needs("default");
+    let needs = |sets: &[&str]| match with(sets).tasks("default").as_slice() {
+        [] => engine::Needs::default(),
+        [scorer::Task::Masked(needs)] => *needs,
+        tasks => panic!("{tasks:?}"),
+    };
     assert_eq!(needs(&[]), engine::Needs::default());
     let sets =
         ["signals.pll.extra=[\"entropy\"]", "signals.one={kind = \"pll\", masking = \"unmasked\", corrected = true}"];
     assert_eq!(needs(&sets[..1]), engine::Needs { ranks: true, odds: false });
     assert_eq!(needs(&sets), engine::Needs { ranks: true, odds: true });
+    let head = ["signals.toxic={kind = \"sequence-classifier\", labels = [\"no\", \"yes\"]}"];
+    let tasks = [scorer::Task::Masked(engine::Needs::default()), scorer::Task::OnePass(engine::OnePass::Sequence)];
+    assert_eq!(with(&head).tasks("default"), tasks);
     let apart = ["models.other.path=m", "signals.pll.model=other", sets[0]];
     assert_eq!(needs(&apart), engine::Needs::default());
 }

@@ -153,7 +153,7 @@ fn values_that_do_not_fit_are_told_with_what_would() {
         ("rules = 1", "rules: expected a list, found an integer"),
         ("name = []", "name: expected text, found a list"),
         ("[signals]\np = \"pll\"", "signals.p: expected a table with a `kind`, found text"),
-        ("[signals.p]\nmodel = \"x\"", "signals.p: it needs a `kind`, one of pll, nelbo, text"),
+        ("[signals.p]\nmodel = \"x\"", "signals.p: it needs a `kind`, one of pll, nelbo, sequence-classifier"),
         ("[signals.p]\nkind = \"ppl\"", r#"signals.p.kind: unknown value "ppl"; did you mean "pll"?"#),
         ("[signals.p]\nkind = \"pll\"\nmasking = \"global-l2r\"", r#"signals.p.masking: unknown value "global-l2r""#),
         ("[signals.p]\nkind = \"pll\"\nstride = \"7\"", "signals.p.stride: expected a whole number"),

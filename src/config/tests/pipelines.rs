@@ -17,6 +17,8 @@ fn the_reference_is_equal_to_the_defaults() {
     expected.models.insert("default".to_owned(), Default::default());
     expected.signals.insert("pll".to_owned(), SignalSettings::Pll(Default::default()));
     expected.signals.insert("bound".to_owned(), SignalSettings::Nelbo(Default::default()));
+    expected.signals.insert("toxic".to_owned(), SignalSettings::SequenceClassifier(Default::default()));
+    expected.signals.insert("replaced".to_owned(), SignalSettings::TokenClassifier(Default::default()));
     expected.signals.insert("text".to_owned(), SignalSettings::Text(Default::default()));
     let mut reference = loaded(&file("reference.toml"));
     let [example] = &reference.rules[..] else { panic!("one example of a rule") };
@@ -34,6 +36,7 @@ fn the_reference_names_every_key() {
     absent.sort_unstable();
     // Keys without a default stand in the reference as comments.
     let commented = [
+        "activation",
         "annotate",
         "by_language",
         "by_source",
