@@ -143,9 +143,13 @@ impl Page {
         match (standing.difference_nats, standing.exact_nats) {
             (Some(moved), Some(nats)) => self.line(
                 "self-check",
-                format_args!("{nats:.1e} nats at most between hoisted and full; {moved:.1e} once ONNX Runtime has optimised the quantised graph"),
+                format_args!(
+                    "{nats:.1e} nats at most between hoisted and full; {moved:.1e} once ONNX Runtime has optimised it"
+                ),
             ),
-            (Some(nats), None) => self.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full")),
+            (Some(nats), None) => {
+                self.line("self-check", format_args!("{nats:.1e} nats at most between hoisted and full"))
+            }
             (None, _) => self.line("self-check", "none: there is only one head"),
         }
         self.company(model);

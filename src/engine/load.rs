@@ -1,6 +1,6 @@
 //! Owns the way from a model's file to a device that is ready: probe, rewritten head and its check, worst-case batch.
 //!
-//! One session is held at a time wherever single precision is computed, so that loading takes no more memory than running.
+//! One session is held at a time, so that loading takes no more memory than running.
 
 use super::batch::{Batch, Request, Row};
 use super::check::{self, Reference};
@@ -35,7 +35,7 @@ pub struct Export<R> {
     /// How far readings of the same graph may lie apart, in nats, when it is computed in another order: rounding.
     pub tolerance_nats: f64,
     /// Whether rounding makes leaps: activations are quantised as they come, and a step turned over by the last digit moves everything
-    /// behind it. Then the rewriting is proved where nothing rounds differently, with ONNX Runtime's optimiser off.
+    /// behind it.
     pub leaps: bool,
     /// Makes the rewritten graph of the file's bytes, or says why it can't.
     pub rewrite: R,

@@ -266,11 +266,15 @@ async fn a_deep_quantised_model_is_hoisted_by_proof_where_rounding_makes_leaps()
     let exact = standing.exact_nats.unwrap();
     assert!(exact <= 1e-4 && exact <= standing.difference_nats.unwrap(), "{standing:?}");
     let (standing, full) = readings(&deep, graph::Weights::Within, 1e-9, false).await;
-    assert!(standing.head == "full" && standing.exact_nats.is_none(), "{standing:?}");
+    assert!(standing.head == "full" && standing.exact_nats.unwrap() > 1e-9, "{standing:?}");
     // The same model: as far apart as rounding goes, where another model would be apart by tens of nats.
     let apart = hoisted.iter().zip(&full).map(|(one, two)| (one - two).abs()).fold(0.0, f64::max);
     println!("{apart:.3} nats between hoisted and full, scores from {hoisted:?}");
     assert!(apart < 2.0, "{apart}");
+    // In single precision the optimiser rounds too, by little: beyond the tolerance that is proved as well, and not beyond ten times it.
+    let exact = exact.max(1e-9);
+    let (standing, _) = readings(&deep, graph::Weights::Within, 2.0 * exact, false).await;
+    assert!(standing.head == "full" && standing.why_full.unwrap().contains("can be explained"));
     let model = load(&deep).await;
     assert_eq!(model.engine().head(), "hoisted", "{:?}", model.engine().standing());
 }
