@@ -8,6 +8,9 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
+# Cargo features of the built program: FEATURES=formats has all that docs/formats.md describes, `avro,parquet` some of it.
+FEATURES ?=
+features = $(if $(FEATURES),--features $(FEATURES))
 # Where `make install` puts things, and a root to put before that while packing.
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -21,15 +24,15 @@ help: ## list the targets
 demo: build ## build, then show tamis judging a stream, without a broker of your own
 	$(release)/tamis demo
 
-build: setup-build ## set up what compiling takes, then build target/release/tamis with its ONNX Runtime beside it
-	cargo build --release --locked
+build: setup-build ## set up what compiling takes, then build target/release/tamis with its ONNX Runtime beside it (FEATURES=formats)
+	cargo build --release --locked $(features)
 	cmp -s var/ort/libonnxruntime.so $(release)/libonnxruntime.so || install -m 755 var/ort/libonnxruntime.so $(release)/
 
 test: setup-test ## set up everything, a real Kafka broker included, then run all tests
-	cargo test --locked
+	cargo test --locked --features formats
 
 test-long: setup-test ## run the tests on the broker in their long forms: every assignor, and memory with the defaults
-	TAMIS_LONG=1 cargo test --locked --test it -- --nocapture groups topics memory outage
+	TAMIS_LONG=1 cargo test --locked --features formats --test it -- --nocapture groups topics memory outage
 
 chaos: build setup-test ## faults on genuine brokers until SEED, MINUTES, KILLS are through (FAULTS=worker,…, BROKERS=3, GUARANTEE=…); docs/reliability.md
 	@tools/setup/system.sh chaos
@@ -72,7 +75,8 @@ fmt: ## format the Rust code
 lint: setup-build ## formatting, clippy, documentation; licences and shell scripts where their tools are installed
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
+	cargo clippy --all-targets --locked --features formats -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --features formats
 	tools/security/deny.sh
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
@@ -81,15 +85,15 @@ doc: setup-build ## build the code's documentation into target/doc
 	cargo doc --no-deps --locked
 
 metrics-page: setup-build ## write docs/metrics.md anew from the table of series
-	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_metrics
+	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --features formats --test tidy the_page_of_metrics
 
 page-check: setup-test ## look at the live page of a running worker in a real Chromium; screenshots in var/page/shots
-	cargo build --locked
+	cargo build --locked --features formats
 	tools/page/check.sh $(target)/debug/tamis
 
 deploy-check: setup-test ## check deploy/ by the tools that will read it: systemd, promtool, Prometheus, helm, kubectl-validate
 	@tools/setup/deploy.sh
-	cargo build --locked
+	cargo build --locked --features formats
 	deploy/check.sh
 
 clean: kafka-down ## delete what was built and what the set-up put into var/

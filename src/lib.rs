@@ -4,6 +4,9 @@
 
 pub mod corpus;
 
+#[cfg(feature = "http")]
+pub mod http;
+
 pub mod telemetry;
 
 pub mod cache;

@@ -35,7 +35,7 @@ pub enum Erasure {
 /// # Errors
 /// A model that can't be loaded, an input that can't be read, a text that the tokenizer refuses.
 pub async fn keys_of(settings: &Settings, erasure: &Erasure) -> Result<(BTreeSet<Key>, u64), Failure> {
-    let (texts, undecodable) = texts(settings, erasure)?;
+    let (texts, undecodable) = texts(settings, erasure).await?;
     let Scoring { scorers, models, .. } = Scoring::load(settings, &Cache::disabled()).await?;
     let mut keys = BTreeSet::new();
     for text in &texts {
@@ -51,12 +51,17 @@ pub async fn keys_of(settings: &Settings, erasure: &Erasure) -> Result<(BTreeSet
 }
 
 /// The texts that were scored, as decoding makes them.
-fn texts(settings: &Settings, erasure: &Erasure) -> Result<(Vec<String>, u64), Failure> {
+async fn texts(settings: &Settings, erasure: &Erasure) -> Result<(Vec<String>, u64), Failure> {
     let mut document = settings.document.clone();
+    if document.format.has_schemas() {
+        // Such values are no lines; here they are JSON, to which the same pointers lead.
+        document.format = Format::Json;
+        document.registry = None;
+    }
     let (reader, name): (Box<dyn BufRead>, String) = match erasure {
         Erasure::Text(text) => {
             document.format = Format::Text;
-            let decoded = Decoder::new(&document)?.decode(&record(text.clone().into_bytes()));
+            let decoded = Decoder::new(&document)?.decode(&record(text.clone().into_bytes())).await;
             let decoded = decoded.map_err(|fault| Failure::new(Exit::Usage, format!("--text: {fault}")))?;
             return Ok((vec![decoded.text], 0));
         }
@@ -72,7 +77,7 @@ fn texts(settings: &Settings, erasure: &Erasure) -> Result<(Vec<String>, u64), F
         if line.is_blank() {
             continue;
         }
-        match decoder.decode(&record(line.bytes)) {
+        match decoder.decode(&record(line.bytes)).await {
             Ok(document) => texts.push(document.text),
             Err(_) => undecodable += 1,
         }

@@ -1,6 +1,7 @@
 //! Owns the failure: one sentence for a person and the exit code it means.
 
 use crate::cli::Exit;
+use crate::corpus::Class;
 use crate::pipeline::Stopped;
 use crate::{admin, cache, engine, files, judge, kafka, scorer, source, telemetry};
 use std::fmt;
@@ -41,7 +42,9 @@ impl Failure {
         match stopped {
             Stopped::Unavailable(_) | Stopped::ReaderGone => Exit::Unavailable,
             Stopped::Input(_) => Exit::Input,
-            Stopped::Fault(fault) if fault.class == crate::corpus::Class::EngineGone => Exit::Unavailable,
+            Stopped::Fault(fault) if matches!(fault.class, Class::EngineGone | Class::RegistryUnavailable) => {
+                Exit::Unavailable
+            }
             Stopped::Fault(_) | Stopped::Panic(_) => Exit::Bug,
             Stopped::DrainDeadline { .. } => Exit::DrainDeadline,
         }
@@ -104,7 +107,9 @@ impl From<judge::Error> for Failure {
 
 impl From<crate::decode::Error> for Failure {
     fn from(error: crate::decode::Error) -> Self {
-        Self::new(Exit::Usage, error)
+        let is_absent = matches!(error, crate::decode::Error::Opening(_));
+        let exit = if is_absent { Exit::Unavailable } else { Exit::Usage };
+        Self::new(exit, format!("document.{}: {error}", error.key()))
     }
 }
 

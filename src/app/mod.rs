@@ -17,6 +17,7 @@ mod run;
 mod score;
 mod stop;
 mod supervisor;
+mod tables;
 mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};

@@ -124,7 +124,12 @@ async fn start(settings: &Settings, board: &Board, progress: Progress) -> Result
     let own = settings.clone();
     let books = tokio::task::spawn_blocking(move || Books::open(&own)).await??;
     // At the same time: brokers answer while the models load, and what both have to say is told at once.
-    let (asked, parts) = tokio::join!(check::broker(settings, check::Probe::Leave), Parts::assemble(settings, board));
+    let (mut asked, schemas, parts) = tokio::join!(
+        check::broker(settings, check::Probe::Leave),
+        check::registry(settings),
+        Parts::assemble(settings, board)
+    );
+    asked.extend(schemas);
     let parts = match (check::refuse(&asked), parts) {
         (Ok(()), parts) => parts?,
         (Err(refused), Ok(_)) => return Err(refused),

@@ -2,15 +2,13 @@
 
 use super::assemble::Parts;
 use super::failure::Failure;
-use crate::cli::Exit;
+use super::tables;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Judged, intake};
 use crate::pipeline::{Ending, Flow, Stopped, Summary};
-use crate::sink::{Bookmark, Report, Sink};
+use crate::sink::Sink;
 use crate::source::{Input, Source};
 use crate::telemetry::{Board, Exporter, Facts, Progress};
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -44,25 +42,19 @@ pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Fa
     delivery.commit_interval_ms = PROMPTLY_MS;
     let (outlet, intake) = intake(Allowance::new(delivery.max_documents, delivery.max_in_flight_bytes), QUEUE);
     // The input is opened first: a typing error should not cost the loading of a model.
-    let source = Source::lines(&job.input, outlet, settings.document.max_bytes, job.progress)?;
-    let writer = writer(job.output)?;
+    let input = tables::input(job.input, &settings)?;
+    let source = Source::lines(&input, outlet, settings.document.max_bytes, job.progress)?;
+    let mut output = tables::output(job.output, &settings)?;
     let parts = Parts::assemble(&settings, &board).await?;
-    let sink = Sink::Report(Report::new(writer, parts.imprint.clone(), Bookmark::Nowhere));
+    let sink = Sink::Report(output.report(parts.imprint.clone()));
     let flow = Flow::new(parts.road.clone(), sink, delivery, board, Some(job.tap));
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);
     parts.close(ENGINE_BUDGET).await;
+    output.finish()?;
     match ended {
         // `tamis score … | head`: whoever reads has seen enough, and nothing that was asked for is missing.
         Err(Stopped::ReaderGone) => Ok((Ending::Drained, Summary::default())),
         ended => Ok(ended?),
     }
-}
-
-fn writer(output: Option<PathBuf>) -> Result<Box<dyn Write + Send>, Failure> {
-    let Some(path) = output else { return Ok(Box::new(io::stdout())) };
-    let file = File::create(&path).map_err(|error| {
-        Failure::new(Exit::Input, format!("{}: {error}; check the path and its permissions", path.display()))
-    })?;
-    Ok(Box::new(file))
 }

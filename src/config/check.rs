@@ -47,6 +47,7 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
     for problem in settings.document.problems() {
         problems.add(format!("document.{}", problem.key()), Wrong::Room(problem.to_string()));
     }
+    schemas(settings, purpose, &mut problems);
     models(settings, &mut problems);
     signals(settings, &mut problems);
     rules(settings, &mut problems);
@@ -61,6 +62,14 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
         admin(settings, &mut problems);
     }
     problems.0
+}
+
+/// Values with schemas are bytes, and a line of a file can't hold them.
+fn schemas(settings: &Settings, purpose: Purpose, problems: &mut Problems) {
+    let from_kafka = purpose == Purpose::Run && settings.source.kafka.is_some();
+    if settings.document.format.has_schemas() && !from_kafka {
+        problems.add("document.format", Wrong::Lines);
+    }
 }
 
 fn source(settings: &Settings, problems: &mut Problems) {

@@ -72,6 +72,11 @@ pub enum Wrong {
     /// A dash among paths.
     #[error("\"-\" is no file here; standard input is [source.stdin]")]
     Dash,
+    /// A format of bytes where records are lines.
+    #[error(
+        "values of this format are bytes in Kafka records, and here records are lines: set it to \"json\" or \"text\" (for one command: --set document.format=json)"
+    )]
+    Lines,
     /// A level that the compression does not have.
     #[error("{level} is no level of this compression; {known}")]
     Level {

@@ -32,6 +32,8 @@ fn mask(table: &mut Table) {
             mask_properties(value);
         } else if key == "stop_key" {
             *value = Value::String(MASK.to_owned());
+        } else if key == "registry" {
+            mask_registry(value);
         } else {
             walk(value);
         }
@@ -51,6 +53,16 @@ fn mask_properties(properties: &mut Value) {
     for (key, value) in properties.iter_mut() {
         if is_secret(key) {
             *value = Value::String(MASK.to_owned());
+        }
+    }
+}
+
+/// Of a registry's keys these two hold secrets; the others are names and places.
+fn mask_registry(registry: &mut Value) {
+    let Value::Table(registry) = registry else { return };
+    for key in ["password", "token"] {
+        if let Some(Value::String(secret)) = registry.get_mut(key).filter(|value| value.as_str() != Some("")) {
+            MASK.clone_into(secret);
         }
     }
 }

@@ -49,6 +49,18 @@ pub enum Class {
     BadUtf8,
     /// The value is not JSON.
     BadJson,
+    /// The value is not in the frame that its format asks for: no schema's id stands before it.
+    BadFraming,
+    /// The value is not Avro of its writer's schema.
+    BadAvro,
+    /// The value is not Protobuf of its writer's schema.
+    BadProtobuf,
+    /// The schema registry knows no schema of that id.
+    UnknownSchema,
+    /// The writer's schema can't be used: it can't be read, is of another kind, or refers to what there is not.
+    BadSchema,
+    /// The schema registry could not be asked for long. No fault of the record's.
+    RegistryUnavailable,
     /// `document.text` points at nothing.
     MissingText,
     /// `document.text` points at something that is not a string.
@@ -97,6 +109,12 @@ impl Class {
             Self::TooLarge => "too-large",
             Self::BadUtf8 => "bad-utf8",
             Self::BadJson => "bad-json",
+            Self::BadFraming => "bad-framing",
+            Self::BadAvro => "bad-avro",
+            Self::BadProtobuf => "bad-protobuf",
+            Self::UnknownSchema => "unknown-schema",
+            Self::BadSchema => "bad-schema",
+            Self::RegistryUnavailable => "registry-unavailable",
             Self::MissingText => "missing-text",
             Self::TextNotString => "text-not-string",
             Self::Tokenizer => "tokenizer",

@@ -2,39 +2,51 @@
 //!
 //! Owns: what the `[document]` table means, and every way in which a value is not a document.
 //! In: a [`Record`]. Out: a [`Document`], or a [`Fault`] that says what is wrong and where, never the text itself.
+//! Avro and Protobuf (each a cargo feature) need schemas, which a registry gives: `framed.rs` is the way to them.
 //! Invariants: nothing is trimmed, and nothing normalised unless `document.normalize` asks for it; no input makes it panic or recurse without bound; memory stays
 //! proportional to the strings it was asked for, whatever else the value holds.
 //! Must not know: Kafka, tokenizers, rules.
 
+#[cfg(feature = "avro")]
+mod avro;
+mod fields;
+#[cfg(feature = "registry")]
+mod framed;
 mod json;
 mod normalize;
 mod pointer;
+#[cfg(feature = "protobuf")]
+mod protobuf;
+#[cfg(feature = "registry")]
+mod registry;
 mod settings;
 
 pub use normalize::Normalize;
-pub use settings::{Error, Format, Settings};
+pub use settings::{Error, Format, Registry, Settings};
 
 use crate::corpus::{Class, Document, Fault, Record, Stage};
-use json::{Extractor, Found};
+use fields::{Extractor, Fields, Found};
 
 /// A byte-order mark: tolerated, and dropped, before a JSON value; kept in plain text, where it is a character of the text.
 const BOM: &str = "\u{feff}";
 
-/// Decodes records as the `[document]` table says. Cheap to share; decoding takes `&self` and no lock.
-#[derive(Debug, Clone)]
+/// Decodes records as the `[document]` table says. Decoding takes `&self`; what needs no schema takes no lock.
+#[derive(Debug)]
 pub struct Decoder {
     format: Format,
     max_bytes: usize,
     normalize: Normalize,
     text_pointer: String,
     extractor: Extractor,
+    #[cfg(feature = "registry")]
+    registry: Option<registry::Registry>,
 }
 
 impl Decoder {
-    /// A decoder for `settings`, its JSON pointers parsed once.
+    /// A decoder for `settings`, its JSON pointers parsed once. Blocking where there is a registry: its certificates are read, and nothing is asked.
     ///
     /// # Errors
-    /// The first of [`Settings::problems`].
+    /// The first of [`Settings::problems`], or certificates that can't be read.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         if let Some(problem) = settings.problems().into_iter().next() {
             return Err(problem);
@@ -45,6 +57,11 @@ impl Decoder {
             normalize: settings.normalize,
             text_pointer: settings.text.clone(),
             extractor: Extractor::new(settings)?,
+            #[cfg(feature = "registry")]
+            registry: match &settings.registry {
+                Some(registry) => Some(registry::Registry::open(registry, settings.format).map_err(Error::Opening)?),
+                None => None,
+            },
         })
     }
 
@@ -61,11 +78,15 @@ impl Decoder {
     /// taken as absent. Parts of the value that no pointer leads to are checked for JSON syntax and otherwise ignored.
     /// `format = "text"`: the whole value is the text, and a key in UTF-8 is the id.
     ///
+    /// `format = "avro"` and `"protobuf"`: one value behind its schema's id, taken apart as docs/formats.md says. Waits for a schema that is not
+    /// known yet, and as long as `document.registry.patience_ms` for a registry that is away. Cancel safe.
+    ///
     /// # Errors
     /// A [`Fault`]: `header-name` (at stage read) for a record with a defect, else at stage decode `too-large`, `bad-utf8`, `bad-json`,
-    /// `missing-text` (also for null) or `text-not-string`. A null value is a deletion and must be dealt with before
-    /// decoding: it yields `bug`.
-    pub fn decode(&self, record: &Record) -> Result<Document, Fault> {
+    /// `bad-framing`, `bad-avro`, `bad-protobuf`, `unknown-schema`, `bad-schema`, `missing-text` (also for null) or `text-not-string`; and
+    /// `registry-unavailable`, which is no fault of the record's. A null value is a deletion and must be dealt with before decoding: it yields
+    /// `bug`.
+    pub async fn decode(&self, record: &Record) -> Result<Document, Fault> {
         if let Some(defect) = &record.defect {
             return Err(Fault::new(Stage::Read, Class::HeaderName, defect.clone()));
         }
@@ -76,23 +97,36 @@ impl Decoder {
             let message = format!("the value is larger than document.max_bytes = {}", self.max_bytes);
             return Err(fault(Class::TooLarge, message));
         }
-        let value = std::str::from_utf8(value).map_err(|error| {
-            fault(Class::BadUtf8, format!("the value is not UTF-8 at byte {}", error.valid_up_to()))
-        })?;
         match self.format {
-            Format::Json => self.decode_json(value),
+            Format::Json => {
+                let value = utf8(value)?;
+                let value = value.strip_prefix(BOM).unwrap_or(value);
+                let found = json::extract(&self.extractor, value);
+                self.document(found.map_err(|error| fault(Class::BadJson, describe(&error)))?)
+            }
             Format::Text => Ok(Document {
                 id: record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
-                text: self.normalize.apply(value.to_owned()),
+                text: self.normalize.apply(utf8(value)?.to_owned()),
                 language: None,
                 source: None,
             }),
+            Format::Avro | Format::Protobuf => self.document(self.framed(value).await?),
         }
     }
 
-    fn decode_json(&self, value: &str) -> Result<Document, Fault> {
-        let value = value.strip_prefix(BOM).unwrap_or(value);
-        let found = self.extractor.extract(value).map_err(|error| fault(Class::BadJson, describe(&error)))?;
+    #[cfg(feature = "registry")]
+    async fn framed(&self, value: &[u8]) -> Result<Fields, Fault> {
+        let Some(registry) = &self.registry else { return Err(fault(Class::Bug, "there is no registry".to_owned())) };
+        framed::extract(registry, self.extractor.root(), value).await
+    }
+
+    #[cfg(not(feature = "registry"))]
+    #[allow(clippy::unused_async, reason = "with the formats that have schemas it waits")]
+    async fn framed(&self, _: &[u8]) -> Result<Fields, Fault> {
+        Err(fault(Class::Bug, "this build has no such format, and its settings were not checked".to_owned()))
+    }
+
+    fn document(&self, found: Fields) -> Result<Document, Fault> {
         let text = match found.text {
             Found::String(text) => text,
             Found::Nothing => {
@@ -119,6 +153,20 @@ impl Decoder {
     }
 }
 
+fn utf8(value: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(value)
+        .map_err(|error| fault(Class::BadUtf8, format!("the value is not UTF-8 at byte {}", error.valid_up_to())))
+}
+
+/// Asks the registry of `settings` which kinds of schemas it knows: where it is, and the kinds. Blocking.
+///
+/// # Errors
+/// In words, why it can't be asked.
+#[cfg(feature = "registry")]
+pub fn probe(settings: &Registry) -> Result<(String, Vec<String>), String> {
+    registry::probe(settings)
+}
+
 fn fault(class: Class, message: String) -> Fault {
     Fault::new(Stage::Decode, class, message)
 }
@@ -130,6 +178,14 @@ fn describe(error: &serde_json::Error) -> String {
         format!("the value is not JSON: {error}")
     } else {
         format!("the value is not usable JSON at line {} column {}", error.line(), error.column())
+    }
+}
+
+#[cfg(test)]
+impl Decoder {
+    /// [`Decoder::decode`] where nothing has to be waited for.
+    fn at_once(&self, record: &Record) -> Result<Document, Fault> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(self.decode(record))
     }
 }
 

@@ -23,7 +23,7 @@ fn decoder(change: impl FnOnce(&mut Settings)) -> Decoder {
 }
 
 fn json(value: impl Into<Vec<u8>>) -> Result<Document, Fault> {
-    decoder(|_| {}).decode(&record(value))
+    decoder(|_| {}).at_once(&record(value))
 }
 
 fn class(value: impl Into<Vec<u8>>) -> &'static str {
@@ -96,9 +96,9 @@ fn depth_is_no_danger() {
     let deepest = "/a".repeat(super::pointer::TOKENS_MAX);
     let long = decoder(|settings| settings.text = deepest.clone());
     let reached = format!("{}{}{}", r#"{"a":"#.repeat(127), r#""found""#, "}".repeat(127));
-    assert_eq!(long.decode(&record(reached)).unwrap().text, "found");
+    assert_eq!(long.at_once(&record(reached)).unwrap().text, "found");
     let nested = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
-    assert_eq!(long.decode(&record(nested)).unwrap_err().class, Class::BadJson);
+    assert_eq!(long.at_once(&record(nested)).unwrap_err().class, Class::BadJson);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn of_duplicate_keys_the_last_wins_with_all_below_it() {
     assert_eq!(json(r#"{"text":"a","text":"b"}"#).unwrap().text, "b");
     assert_eq!(class(r#"{"text":"a","text":null}"#), "missing-text");
     let nested = decoder(|settings| settings.text = "/a/b".to_owned());
-    let fault = nested.decode(&record(r#"{"a":{"b":"x"},"a":{"c":1}}"#)).unwrap_err();
+    let fault = nested.at_once(&record(r#"{"a":{"b":"x"},"a":{"c":1}}"#)).unwrap_err();
     assert_eq!(fault.class, Class::MissingText);
 }
 
@@ -120,21 +120,21 @@ fn huge_numbers_are_fine_where_nobody_looks() {
 fn a_byte_order_mark_is_dropped_before_json_and_kept_in_text() {
     assert_eq!(json("\u{feff}{\"text\":\"x\"}").unwrap().text, "x");
     let plain = decoder(|settings| settings.format = Format::Text);
-    assert_eq!(plain.decode(&record("\u{feff}x")).unwrap().text, "\u{feff}x");
+    assert_eq!(plain.at_once(&record("\u{feff}x")).unwrap().text, "\u{feff}x");
 }
 
 #[test]
 fn pointers_lead_into_arrays_escapes_and_the_root() {
     let value = r#"{"a/b":[{"~":"no"},{"~":"yes"}]}"#;
     let inside = decoder(|settings| settings.text = "/a~1b/1/~0".to_owned());
-    assert_eq!(inside.decode(&record(value)).unwrap().text, "yes");
+    assert_eq!(inside.at_once(&record(value)).unwrap().text, "yes");
     let root = decoder(|settings| {
         settings.text = String::new();
         settings.id = String::new();
     });
-    assert_eq!(root.decode(&record("\"all\"")).unwrap().text, "all");
+    assert_eq!(root.at_once(&record("\"all\"")).unwrap().text, "all");
     let shared = decoder(|settings| settings.id = "/text".to_owned());
-    let document = shared.decode(&record(r#"{"text":"both"}"#)).unwrap();
+    let document = shared.at_once(&record(r#"{"text":"both"}"#)).unwrap();
     assert_eq!((document.id.as_deref(), &*document.text), (Some("both"), "both"));
 }
 
@@ -142,24 +142,24 @@ fn pointers_lead_into_arrays_escapes_and_the_root() {
 fn a_plain_value_is_the_text_and_its_key_the_id() {
     let plain = decoder(|settings| settings.format = Format::Text);
     let mut given = record("{\"text\":1}\r\n");
-    let document = plain.decode(&given).unwrap();
+    let document = plain.at_once(&given).unwrap();
     assert_eq!((document.text.as_str(), document.id.as_deref()), ("{\"text\":1}\r\n", Some("key")));
     given.key = Some(vec![0xff]);
-    assert_eq!(plain.decode(&given).unwrap().id, None);
+    assert_eq!(plain.at_once(&given).unwrap().id, None);
     given.value = Some(vec![b'a', 0x80]);
-    assert_eq!(plain.decode(&given).unwrap_err().class, Class::BadUtf8);
+    assert_eq!(plain.at_once(&given).unwrap_err().class, Class::BadUtf8);
 }
 
 #[test]
 fn size_defects_and_deletions() {
     let small = decoder(|settings| settings.max_bytes = 12);
-    assert_eq!(small.decode(&record(r#"{"text":"x"}"#)).unwrap().text, "x");
-    assert_eq!(small.decode(&record(r#"{"text":"xy"}"#)).unwrap_err().class, Class::TooLarge);
+    assert_eq!(small.at_once(&record(r#"{"text":"x"}"#)).unwrap().text, "x");
+    assert_eq!(small.at_once(&record(r#"{"text":"xy"}"#)).unwrap_err().class, Class::TooLarge);
     let mut given = record("{}");
     given.value = None;
-    assert_eq!(small.decode(&given).unwrap_err().class, Class::Bug);
+    assert_eq!(small.at_once(&given).unwrap_err().class, Class::Bug);
     given.defect = Some("a header's name is not UTF-8".to_owned());
-    let fault = small.decode(&given).unwrap_err();
+    let fault = small.at_once(&given).unwrap_err();
     assert_eq!((fault.stage, fault.class), (Stage::Read, Class::HeaderName));
 }
 
@@ -172,7 +172,7 @@ fn every_wrong_setting_is_told() {
         max_bytes: 0,
         ..Settings::default()
     };
-    let keys: Vec<&str> = settings.problems().iter().map(Error::key).collect();
+    let keys: Vec<String> = settings.problems().iter().map(Error::key).collect();
     assert_eq!(keys, ["text", "id", "max_bytes"]);
     assert!(Decoder::new(&settings).is_err());
 }
@@ -181,7 +181,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(value in prop::collection::vec(any::<u8>(), 0..512)) {
         let _ = json(value.clone());
-        let _ = decoder(|settings| settings.format = Format::Text).decode(&record(value));
+        let _ = decoder(|settings| settings.format = Format::Text).at_once(&record(value));
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod error;
 mod gzip;
 mod lines;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pattern;
 mod stream;
 mod survey;
@@ -21,7 +23,9 @@ pub use checkpoint::{Checkpoint, Mark};
 pub use error::Error;
 pub use lines::{Digest, Line, LineReader};
 pub use output::{Compression, OutputSettings, Outputs};
+#[cfg(feature = "parquet")]
+pub use parquet::{Cell, Column, Rows, Table};
 pub use pattern::{Input, expand, lane_name};
-pub use stream::{Opened, open, why};
+pub use stream::{Opened, is_parquet, open, why};
 pub use survey::Survey;
 pub use trail::Trail;

@@ -16,14 +16,16 @@ const BUFFER: usize = 1 << 17;
 const WINDOW_LOG: u32 = 27;
 
 /// First bytes of formats that people keep text in and that tamis does not read.
-const FOREIGN: [(&[u8], &str); 6] = [
+const FOREIGN: [(&[u8], &str); 5] = [
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
     (b"PK\x03\x04", "zip"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"PAR1", "parquet"),
 ];
+const PARQUET: &[u8] = b"PAR1";
+const NOT_HERE: &str = "which `tamis score --input` reads, and [source.files] does not: its positions count lines; score it, or write it as lines of JSON";
+const NOT_BUILT: &str = "which this tamis was built without; build it with `cargo build --release --features parquet`, or write the file as lines of JSON";
 
 /// An open input.
 pub struct Opened {
@@ -61,6 +63,14 @@ pub fn open(path: &Path, progress: &Progress) -> Result<Opened, Error> {
     Ok(Opened { reader, size: facts.len(), modified_ns: modified_ns(&facts) })
 }
 
+/// Whether the file at `path` is one of Parquet: by its first bytes, or by its name where it has none. Blocking.
+#[must_use]
+pub fn is_parquet(path: &Path) -> bool {
+    let mut head = [0; PARQUET.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    if read.is_ok() { head == *PARQUET } else { path.extension().is_some_and(|kind| kind == "parquet") }
+}
+
 /// When a file was last changed, in nanoseconds since the Unix epoch; 0 where the file system does not say.
 pub(super) fn modified_ns(facts: &Metadata) -> u64 {
     let since = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -90,6 +100,9 @@ fn kind(path: &Path, head: &[u8]) -> Result<Kind, String> {
     }
     if head.starts_with(b"\x28\xb5\x2f\xfd") || skippable {
         return Ok(Kind::Zstd);
+    }
+    if head.starts_with(PARQUET) {
+        return Err(format!("holds parquet data, {}", if cfg!(feature = "parquet") { NOT_HERE } else { NOT_BUILT }));
     }
     if let Some((_, name)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(format!(

@@ -25,6 +25,11 @@ pub fn disposition(fault: &Fault, attempt: u32) -> Disposition {
         | Class::TooLarge
         | Class::BadUtf8
         | Class::BadJson
+        | Class::BadFraming
+        | Class::BadAvro
+        | Class::BadProtobuf
+        | Class::UnknownSchema
+        | Class::BadSchema
         | Class::MissingText
         | Class::TextNotString
         | Class::Tokenizer
@@ -33,7 +38,8 @@ pub fn disposition(fault: &Fault, attempt: u32) -> Disposition {
         | Class::OutputRefused => Disposition::DeadLetter,
         Class::Device if attempt < DEVICE_ATTEMPTS => Disposition::Retry,
         Class::Device => Disposition::DeadLetter,
-        Class::EngineGone | Class::Bug => Disposition::Stop,
+        // The decoder has waited long enough.
+        Class::EngineGone | Class::RegistryUnavailable | Class::Bug => Disposition::Stop,
     }
 }
 

@@ -52,7 +52,7 @@ impl Road {
         if record.value.is_none() {
             return Ok(tombstone(record));
         }
-        let document = match self.decoder.decode(&record) {
+        let document = match self.decoder.decode(&record).await {
             Ok(document) => document,
             Err(fault) => return dead(record, fault, 1),
         };

@@ -19,6 +19,15 @@ pub(super) fn line(judged: &Judged, format: Format, imprint: &Imprint) -> Vec<u8
             let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
             format!("{{{id}\"text\":{},\"tamis\":{facts}}}", Value::from(document.text.as_str())).into_bytes()
         }
+        (Judged::Document { record, document, .. }, Format::Avro | Format::Protobuf) => {
+            let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
+            let raw = STANDARD.encode(record.value.as_deref().unwrap_or_default());
+            format!(
+                "{{{id}\"text\":{},\"raw_base64\":\"{raw}\",\"tamis\":{facts}}}",
+                Value::from(document.text.as_str())
+            )
+            .into_bytes()
+        }
         (Judged::Tombstone { .. }, _) => format!("{{\"tamis\":{facts}}}").into_bytes(),
         (Judged::Dead { record, .. }, _) => dead(record.value.as_deref(), &facts),
     };

@@ -11,12 +11,16 @@ mod files;
 mod kafka;
 mod line;
 mod report;
+#[cfg(feature = "parquet")]
+mod rows;
 
 pub use bookmark::Bookmark;
 pub use dead_letter::DeadLetter;
 pub use files::FilesSink;
 pub use kafka::KafkaSink;
 pub use report::Report;
+#[cfg(feature = "parquet")]
+pub use rows::Rows;
 
 use crate::corpus::{Fault, Judged, Parcel, Position, Route};
 use serde::{Deserialize, Serialize};

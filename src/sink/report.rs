@@ -1,4 +1,4 @@
-//! Owns the report: one JSON line for each record, input order kept.
+//! Owns the report: one JSON line for each record, or one row of a table with the same in columns; input order kept.
 
 use super::{Bookmark, Failure, Imprint};
 use crate::corpus::{Judged, Origin, Parcel, Position, Route};
@@ -6,9 +6,16 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Writes JSON lines.
+/// Where a report goes.
+enum Output {
+    Lines(Mutex<Box<dyn Write + Send>>),
+    #[cfg(feature = "parquet")]
+    Rows(super::rows::Rows),
+}
+
+/// Writes JSON lines, or rows.
 pub struct Report {
-    writer: Mutex<Box<dyn Write + Send>>,
+    output: Output,
     imprint: Imprint,
     bookmark: Bookmark,
 }
@@ -17,7 +24,14 @@ impl Report {
     /// A report to `writer`; `bookmark` keeps the positions after each batch of lines was written.
     #[must_use]
     pub fn new(writer: Box<dyn Write + Send>, imprint: Imprint, bookmark: Bookmark) -> Self {
-        Self { writer: Mutex::new(writer), imprint, bookmark }
+        Self { output: Output::Lines(Mutex::new(writer)), imprint, bookmark }
+    }
+
+    /// A report in rows, which whoever made them finishes.
+    #[cfg(feature = "parquet")]
+    #[must_use]
+    pub fn in_rows(rows: super::rows::Rows, imprint: Imprint) -> Self {
+        Self { output: Output::Rows(rows), imprint, bookmark: Bookmark::Nowhere }
     }
 
     pub(super) fn change(&mut self, imprint: Imprint) {
@@ -30,13 +44,23 @@ impl Report {
     }
 
     fn write(&self, batch: &[Parcel<Judged>]) -> Result<(), Failure> {
+        match &self.output {
+            Output::Lines(writer) => self.write_lines(writer, batch),
+            #[cfg(feature = "parquet")]
+            Output::Rows(rows) => {
+                batch.iter().try_for_each(|parcel| rows.append(&self.line(&parcel.body))).map_err(Failure::Stop)
+            }
+        }
+    }
+
+    fn write_lines(&self, writer: &Mutex<Box<dyn Write + Send>>, batch: &[Parcel<Judged>]) -> Result<(), Failure> {
         let mut text = Vec::with_capacity(batch.len() * 512);
         for parcel in batch {
             let line = self.line(&parcel.body);
             serde_json::to_writer(&mut text, &line).map_err(|error| Failure::Stop(error.to_string()))?;
             text.push(b'\n');
         }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let written = writer.write_all(&text).and_then(|()| writer.flush());
         written.map_err(|error| {
             if error.kind() == io::ErrorKind::BrokenPipe {

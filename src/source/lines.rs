@@ -26,6 +26,9 @@ pub enum Input {
     Stdin,
     /// A file, decompressed if it holds zstd or gzip.
     File(PathBuf),
+    /// The rows of a Parquet file, each a JSON object of these columns, the first of which must be there.
+    #[cfg(feature = "parquet")]
+    Rows(PathBuf, Vec<String>),
 }
 
 /// A running reader of lines.
@@ -40,7 +43,16 @@ impl Lines {
     /// # Errors
     /// An input that can't be opened.
     pub fn open(input: &Input, outlet: Outlet, max_bytes: u64, progress: Progress) -> Result<Self, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let passing = |progress: Progress| Passing { outlet, progress, stop: Arc::clone(&stop) };
         let (reader, topic): (Box<dyn BufRead + Send>, String) = match input {
+            #[cfg(feature = "parquet")]
+            Input::Rows(path, columns) => {
+                let rows = files::Rows::open(path, columns, &progress)?;
+                let (topic, passing) = (lane_name(path), passing(progress));
+                thread(move || read_rows(rows, &topic, &passing))?;
+                return Ok(Self { stop });
+            }
             Input::Stdin => (Box::new(BufReader::with_capacity(1 << 16, io::stdin())), "stdin".to_owned()),
             Input::File(path) => {
                 let opened = files::open(path, &progress)?;
@@ -48,18 +60,34 @@ impl Lines {
                 (opened.reader, lane_name(path))
             }
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let passing = Passing { outlet, progress, stop: Arc::clone(&stop) };
-        std::thread::Builder::new()
-            .name("lines-reader".into())
-            .spawn(move || read(LineReader::new(reader, max_bytes), &topic, &passing))
-            .map_err(Error::Thread)?;
+        let passing = passing(progress);
+        thread(move || read(LineReader::new(reader, max_bytes), &topic, &passing))?;
         Ok(Self { stop })
     }
 
     /// Takes no more lines. A read that blocks on a silent input goes on blocking; nobody waits for it.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+    }
+}
+
+fn thread(reads: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let started = std::thread::Builder::new().name("lines-reader".into()).spawn(reads);
+    started.map(drop).map_err(Error::Thread)
+}
+
+#[cfg(feature = "parquet")]
+fn read_rows(mut rows: files::Rows, topic: &str, passing: &Passing) {
+    let lane = Lane { topic: topic.into(), partition: 0 };
+    loop {
+        let (number, bytes) = match rows.read() {
+            Ok(Some(row)) => row,
+            Ok(None) => return,
+            Err(reason) => return passing.broken(reason),
+        };
+        if !passing.pass_on(&lane, files::Line { number, bytes }) {
+            return;
+        }
     }
 }
 

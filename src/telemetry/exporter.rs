@@ -152,12 +152,18 @@ fn known_labels(series: &Series) -> Vec<Vec<Label>> {
 }
 
 /// Every class of fault.
-const FAULTS: [Class; 14] = [
+const FAULTS: [Class; 20] = [
     Class::TombstoneWithoutKey,
     Class::HeaderName,
     Class::TooLarge,
     Class::BadUtf8,
     Class::BadJson,
+    Class::BadFraming,
+    Class::BadAvro,
+    Class::BadProtobuf,
+    Class::UnknownSchema,
+    Class::BadSchema,
+    Class::RegistryUnavailable,
     Class::MissingText,
     Class::TextNotString,
     Class::Tokenizer,
@@ -174,13 +180,20 @@ const FAULTS: [Class; 14] = [
 fn stages(class: Class) -> &'static [Stage] {
     match class {
         Class::TombstoneWithoutKey | Class::HeaderName => &[Stage::Read],
-        Class::TooLarge | Class::BadUtf8 | Class::BadJson | Class::MissingText | Class::TextNotString => {
-            &[Stage::Decode]
-        }
+        Class::TooLarge
+        | Class::BadUtf8
+        | Class::BadJson
+        | Class::BadFraming
+        | Class::BadAvro
+        | Class::BadProtobuf
+        | Class::UnknownSchema
+        | Class::BadSchema
+        | Class::MissingText
+        | Class::TextNotString => &[Stage::Decode],
         Class::Tokenizer => &[Stage::Tokenize],
         Class::DeviceMemory | Class::Device => &[Stage::Score],
         Class::OutputTooLarge | Class::OutputRefused => &[Stage::Deliver],
-        Class::EngineGone | Class::Bug => &[],
+        Class::EngineGone | Class::RegistryUnavailable | Class::Bug => &[],
     }
 }
 
@@ -228,6 +241,7 @@ mod tests {
         metrics::cache_error();
         metrics::cache_breaker(true);
         metrics::reloaded("applied");
+        metrics::schema_asked("found");
         metrics::committed(12, 0.3);
         metrics::commit_aborted(true);
         metrics::rebalanced(6);

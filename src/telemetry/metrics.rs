@@ -53,6 +53,11 @@ pub fn settled(seconds: f64) {
     histogram!(s::DOCUMENT_SECONDS.name).record(seconds);
 }
 
+/// The schema registry was asked for a schema: `found`, `unknown`, `unusable` or `unavailable`.
+pub fn schema_asked(answer: &'static str) {
+    counter!(s::SCHEMAS_ASKED.name, "answer" => answer).increment(1);
+}
+
 /// A text was tokenised and cut into windows within `seconds`.
 pub fn tokenized(seconds: f64) {
     histogram!(s::TOKENIZE_SECONDS.name).record(seconds);

@@ -86,6 +86,8 @@ const PARTITION: Label = Label { name: "partition", values: Values::Lanes };
 const PERMIT: Label = Label { name: "kind", values: Values::Closed(&["documents", "bytes"]) };
 const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full", "one-pass"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Closed(&["applied", "unchanged", "refused"]) };
+const ANSWER: Label =
+    Label { name: "answer", values: Values::Closed(&["found", "unknown", "unusable", "unavailable"]) };
 const LANGUAGE: Label = Label { name: "language", values: Values::Languages };
 const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
 
@@ -137,6 +139,8 @@ table! {
         "Seconds from taking up a document to its verdict, waiting included.";
     DOCUMENT_SECONDS = "tamis_document_seconds", LONG_SECONDS, Seconds, [],
         "Seconds from taking up a record to the commit that delivers it.";
+    SCHEMAS_ASKED = "tamis_schemas_asked_total", Counter, Count, [ANSWER],
+        "Questions to the schema registry for one schema, by the answer; unavailable ones are asked again.";
     TOKENIZE_SECONDS = "tamis_tokenize_seconds", SHORT_SECONDS, Seconds, [],
         "Seconds of tokenising one document and cutting it into windows.";
     DEVICE_QUEUE_SECONDS = "tamis_device_queue_seconds", SECONDS, Seconds, [],

@@ -18,6 +18,8 @@ mod delivery;
 mod dlq;
 mod families;
 mod files;
+#[cfg(all(feature = "avro", feature = "protobuf"))]
+mod formats;
 mod groups;
 mod heads;
 mod inspect;
@@ -26,10 +28,14 @@ mod kafka_road;
 mod maskings;
 mod memory;
 mod outage;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod records;
 mod referee;
 mod reload;
 mod scores;
+#[cfg(all(feature = "avro", feature = "protobuf"))]
+mod scribe;
 mod secrets;
 mod security;
 mod stopping;

@@ -5,7 +5,7 @@ use crate::tree::{File, Violation};
 
 /// The floors from the ground up. A room imports strictly lower floors only; the entry is one floor whose parts may use each other.
 pub(crate) const FLOORS: [(&str, &[&str]); 7] = [
-    ("0a values", &["corpus"]),
+    ("0a values", &["corpus", "http"]),
     ("0b telemetry", &["telemetry"]),
     ("1 instruments", &["decode", "signals", "judge", "tokenize", "graph", "engine", "cache", "kafka", "files"]),
     ("2 roles", &["source", "sink", "scorer"]),
@@ -19,8 +19,9 @@ const ENTRY: &[&str] = &["cli", "app", "main", "lib"];
 /// Outside crates that have a home, and the rooms that may name them.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", ENTRY),
+    ("apache_avro", &["decode"]),
     ("axum", &["admin"]),
-    ("base64", &["cli", "sink"]),
+    ("base64", &["cli", "http", "sink"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -38,11 +39,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ndarray", &["engine"]),
     ("ort", &["engine"]),
     ("ort_sys", &["engine"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("parquet", &["files"]),
     ("prost", &["graph"]),
+    ("prost_reflect", &["decode"]),
+    ("protox", &["decode"]),
     ("ratatui", &["cli"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka_sys", &["kafka"]),
     ("rustix", &["cache", "files"]),
+    ("rustls", &["http"]),
+    ("rustls_native_certs", &["http"]),
     ("regex", &["kafka"]),
     ("sd_notify", ENTRY),
     ("sha2", &["engine"]),
@@ -55,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("unicode_normalization", &["decode"]),
     ("unicode_script", &["decode"]),
     ("unicode_security", &["decode"]),
+    ("ureq", &["http"]),
     ("walkdir", &["files"]),
     ("whatlang", &["signals"]),
     ("zstd", &["files"]),

@@ -58,6 +58,8 @@ impl Serialize for Grade {
 pub enum Table {
     /// The pipeline file and what lies over it.
     Settings,
+    /// `[document]`, and the registry of its schemas.
+    Document,
     /// `[models]` and the signals made with them.
     Models,
     /// `[cache]`.
@@ -78,6 +80,7 @@ impl Table {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::Document => "document",
             Self::Models => "models",
             Self::Cache => "cache",
             Self::Admin => "admin",

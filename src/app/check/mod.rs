@@ -12,6 +12,7 @@ mod machine;
 mod models;
 mod plan;
 mod routes;
+mod schemas;
 mod source;
 
 pub use finding::{Finding, Grade, Table, exit};
@@ -19,6 +20,7 @@ pub use plan::{Plan, Score};
 
 pub(super) use broker::{Probe, broker};
 pub(super) use finding::refuse;
+pub(super) use schemas::registry;
 
 use crate::config::{self, Purpose, Settings};
 use finding::Findings;
@@ -58,8 +60,11 @@ pub async fn check(settings: &Settings, offline: bool) -> Report {
     }
     if offline {
         findings.extend(broker::skipped(settings));
+        findings.extend(schemas::skipped(settings));
     } else {
-        findings.extend(broker(settings, Probe::Ask).await);
+        let (brokers, schemas) = tokio::join!(broker(settings, Probe::Ask), registry(settings));
+        findings.extend(brokers);
+        findings.extend(schemas);
     }
     // A stable sort: within a table, in the order of looking.
     findings.sort_by_key(|finding| finding.table);

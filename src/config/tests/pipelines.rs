@@ -48,6 +48,7 @@ fn the_reference_names_every_key() {
         "level",
         "min",
         "random_rate",
+        "registry",
         "review",
         "review_below",
         "sample_tokens",

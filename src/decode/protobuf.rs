@@ -1,0 +1,441 @@
+//! Owns Protobuf: a schema's files made into descriptors, and the walk over a message that keeps what the pointers lead to.
+//!
+//! Wire format as in "Encoding" of protobuf.dev; names, wrappers and enums as its "ProtoJSON Format" has them. Schemas are compiled by `protox` into
+//! `prost-reflect`'s descriptors; messages are not read by these, which build a message whole, at up to a hundred times its bytes.
+//! Invariants: memory beyond the four fields does not grow with the message; what no pointer leads into is stepped over; depth is at most the
+//! pointers', and [`GROUPS_MAX`] for groups; no text is in a message.
+
+use super::fields::{Child, Fields, Found, Node};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use std::collections::BTreeMap;
+
+/// The deepest that groups may lie in each other.
+const GROUPS_MAX: usize = 100;
+/// The deepest that brackets may lie in each other in a schema's text: its compiler recurses with them.
+const BRACKETS_MAX: usize = 64;
+/// The most steps from a file's message to the one that is meant.
+const INDEXES_MAX: usize = 32;
+/// Messages of one field that stand for that field.
+const WRAPPERS: [&str; 9] = ["String", "Bytes", "Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double"];
+
+/// A writer's schema.
+#[derive(Debug)]
+pub(super) struct Schema {
+    file: prost_reflect::FileDescriptor,
+}
+
+/// The files that a schema may import, by the name that it does so with.
+struct Imports(BTreeMap<String, String>);
+
+impl FileResolver for Imports {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        let text = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
+        File::from_source(name, text)
+    }
+}
+
+impl Schema {
+    /// The schema in `text`, which may import `references` (the name that it imports them with, and their text) and Google's own.
+    ///
+    /// # Errors
+    /// In words, why it is none.
+    pub(super) fn parse(text: &str, references: Vec<(String, String)>) -> Result<Self, String> {
+        const OWN: &str = "the-schema-itself.proto";
+        for text in references.iter().map(|(_, text)| text.as_str()).chain([text]) {
+            if depth(text) > BRACKETS_MAX {
+                return Err(format!("its brackets lie deeper than {BRACKETS_MAX} in each other"));
+            }
+        }
+        let mut files: BTreeMap<String, String> = references.into_iter().collect();
+        files.insert(OWN.to_owned(), text.to_owned());
+        let mut resolver = ChainFileResolver::new();
+        resolver.add(Imports(files));
+        resolver.add(GoogleFileResolver::new());
+        let mut compiler = protox::Compiler::with_file_resolver(resolver);
+        compiler.include_imports(true).include_source_info(false);
+        compiler.open_file(OWN).map_err(|error| error.to_string())?;
+        let file = compiler.descriptor_pool().get_file_by_name(OWN);
+        Ok(Self { file: file.ok_or("it holds nothing")? })
+    }
+
+    /// What the pointers below `root` lead to in `bytes`: the indexes of a message type of this schema, and one message of it.
+    ///
+    /// # Errors
+    /// In words, what is wrong and at which byte.
+    pub(super) fn extract(&self, root: &Node, bytes: &[u8]) -> Result<Fields, String> {
+        let mut reader = Reader { bytes, at: 0, end: bytes.len() };
+        let message = self.message(&mut reader)?;
+        let mut walk = Walk { fields: Fields::default() };
+        walk.message(&message, &mut reader, root, false)?;
+        let mut fields = walk.fields;
+        // A field without presence is there even when it is not, and then it is empty: for a text that is a fact, for a name it is none.
+        for name in [&mut fields.id, &mut fields.language, &mut fields.source] {
+            if *name == Found::String(String::new()) {
+                *name = Found::Nothing;
+            }
+        }
+        Ok(fields)
+    }
+
+    /// The type of message that the indexes before it name: its place in the file, then in the message that it stands in, and so on. One zero
+    /// byte is short for the file's first.
+    fn message(&self, reader: &mut Reader<'_>) -> Result<MessageDescriptor, String> {
+        let none = || "its message indexes name no type of the schema".to_owned();
+        let count = reader.zigzag()?;
+        let steps = usize::try_from(count).ok().filter(|steps| *steps <= INDEXES_MAX);
+        let steps = steps.ok_or_else(|| format!("{count} message indexes; {INDEXES_MAX} are the most"))?;
+        let first = if steps == 0 { 0 } else { usize::try_from(reader.zigzag()?).map_err(|_| none())? };
+        let mut message = self.file.messages().nth(first).ok_or_else(none)?;
+        for _ in 1..steps {
+            let index = usize::try_from(reader.zigzag()?).map_err(|_| none())?;
+            // A map field is made of a type that stands in no file. Writers that go by descriptors (Python's, Go's) count it, and others don't; only where
+            // counting leads to such a type it is certain which one this was.
+            let mut counted = message.child_messages().nth(index).filter(|child| !child.is_map_entry());
+            if counted.is_none() {
+                counted = message.child_messages().filter(|child| !child.is_map_entry()).nth(index);
+            }
+            message = counted.ok_or_else(none)?;
+        }
+        Ok(message)
+    }
+}
+
+/// How deep brackets lie in each other in `text`; strings and comments are not told apart, which only makes it deeper.
+fn depth(text: &str) -> usize {
+    let (mut now, mut most) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'{' | b'[' | b'<' => now += 1,
+            b'}' | b']' | b'>' => now = now.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+/// Bytes of a message, from `at` to `end`.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+/// One field's value as it stands on the wire.
+enum Raw<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32(u32),
+    /// Where it stands in the message is known: an error names the byte.
+    Run(Reader<'a>),
+    Group,
+}
+
+impl<'a> Reader<'a> {
+    fn is_done(&self) -> bool {
+        self.at >= self.end
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.end);
+        let taken = end.and_then(|end| self.bytes.get(self.at..end));
+        let taken = taken.ok_or_else(|| format!("it ends within the field at byte {}", self.at))?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..self.end).unwrap_or_default()
+    }
+
+    /// Seven bits a byte, the lowest first.
+    fn varint(&mut self) -> Result<u64, String> {
+        let at = self.at;
+        let mut bits = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = u64::from(self.take(1)?[0]);
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            bits |= (byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(bits);
+            }
+        }
+        Err(format!("the number at byte {at} is longer than 64 bits"))
+    }
+
+    fn zigzag(&mut self) -> Result<i64, String> {
+        self.varint().map(unzigzag)
+    }
+
+    /// The next field: its number, and its value stepped over.
+    fn field(&mut self) -> Result<(u32, Raw<'a>), String> {
+        let at = self.at;
+        let (number, wire) = self.tag()?;
+        let raw = match wire {
+            3 => {
+                self.skip_group(number)?;
+                Raw::Group
+            }
+            4 => return Err(format!("a group that did not begin ends at byte {at}")),
+            wire => self.raw(wire, at)?,
+        };
+        Ok((number, raw))
+    }
+
+    fn tag(&mut self) -> Result<(u32, u64), String> {
+        let at = self.at;
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number));
+        Ok((number.ok_or_else(|| format!("there is no field of that number, at byte {at}"))?, tag & 7))
+    }
+
+    fn raw(&mut self, wire: u64, at: usize) -> Result<Raw<'a>, String> {
+        Ok(match wire {
+            0 => Raw::Varint(self.varint()?),
+            1 => Raw::Fixed64(self.take(8)?.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))),
+            5 => Raw::Fixed32(self.take(4)?.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte))),
+            2 => {
+                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+                let at = self.at;
+                self.take(length)?;
+                Raw::Run(Reader { bytes: self.bytes, at, end: self.at })
+            }
+            other => return Err(format!("there is no wire type {other}, at byte {at}")),
+        })
+    }
+
+    /// Steps over what is left of a group, without recursion.
+    fn skip_group(&mut self, number: u32) -> Result<(), String> {
+        let mut open = vec![number];
+        while let Some(innermost) = open.last().copied() {
+            let at = self.at;
+            match self.tag()? {
+                (number, 3) if open.len() < GROUPS_MAX => open.push(number),
+                (_, 3) => return Err(format!("groups lie deeper than {GROUPS_MAX} in each other at byte {at}")),
+                (number, 4) if number == innermost => drop(open.pop()),
+                (_, 4) => return Err(format!("a group that did not begin ends at byte {at}")),
+                (_, wire) => {
+                    self.raw(wire, at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unzigzag(bits: u64) -> i64 {
+    (bits >> 1).cast_signed() ^ -((bits & 1).cast_signed())
+}
+
+/// A walk over one message.
+struct Walk {
+    fields: Fields,
+}
+
+impl Walk {
+    /// Walks a message; where pointers go on from it is `node`. Of a wrapper, the one field stands for the message.
+    fn message(
+        &mut self,
+        of: &MessageDescriptor,
+        reader: &mut Reader<'_>,
+        node: &Node,
+        is_wrapper: bool,
+    ) -> Result<(), String> {
+        if is_wrapper {
+            let empty = matches!(of.get_field(1).map(|field| field.kind()), Some(Kind::String));
+            node.keep(if empty { Found::String(String::new()) } else { Found::Nothing }, &mut self.fields);
+        } else {
+            node.keep(Found::Other("an object"), &mut self.fields);
+            self.assume(of, node);
+        }
+        let mut lists: BTreeMap<u32, usize> = BTreeMap::new();
+        while !reader.is_done() {
+            let (number, raw) = reader.field()?;
+            let Some(field) = of.get_field(number) else { continue };
+            if is_wrapper {
+                self.scalar(&field, raw, node)?;
+            } else if let Some(child) = child(node, &field) {
+                self.supersede(&field, node);
+                self.field(&field, raw, &child.node, lists.entry(number).or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What fields without presence are until they are read.
+    fn assume(&mut self, of: &MessageDescriptor, node: &Node) {
+        for field in of.fields().filter(|field| matches!(field.kind(), Kind::String)) {
+            if !field.supports_presence()
+                && !field.is_list()
+                && let Some(child) = child(node, &field)
+            {
+                child.node.keep(Found::String(String::new()), &mut self.fields);
+            }
+        }
+    }
+
+    /// Of the fields of a oneof, the last one counts.
+    fn supersede(&mut self, field: &FieldDescriptor, node: &Node) {
+        let Some(oneof) = field.containing_oneof() else { return };
+        for other in oneof.fields().filter(|other| other.number() != field.number()) {
+            if let Some(child) = child(node, &other) {
+                child.node.forget(&mut self.fields);
+            }
+        }
+    }
+
+    fn field(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node, next: &mut usize) -> Result<(), String> {
+        if field.is_map() {
+            return self.entry(field, raw, node);
+        }
+        if !field.is_list() {
+            return self.value(field, raw, node);
+        }
+        node.keep(Found::Other("an array"), &mut self.fields);
+        match (raw, width(&field.kind())) {
+            // Packed: many values behind one length.
+            (Raw::Run(mut run), Some(wire)) => {
+                while !run.is_done() {
+                    let at = run.at;
+                    let raw = run.raw(wire, at)?;
+                    self.element(field, raw, node, next)?;
+                }
+                Ok(())
+            }
+            (raw, _) => self.element(field, raw, node, next),
+        }
+    }
+
+    fn element(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node, next: &mut usize) -> Result<(), String> {
+        let index = *next;
+        *next = next.saturating_add(1);
+        match node.element(index) {
+            Some(child) => self.value(field, raw, &child.node),
+            None => Ok(()),
+        }
+    }
+
+    /// One entry of a map: a message of a key and a value, in any order.
+    fn entry(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
+        let (Raw::Run(mut entry), Kind::Message(of)) = (raw, field.kind()) else { return Ok(()) };
+        node.keep(Found::Other("an object"), &mut self.fields);
+        let (mut key, mut value) = (None, None);
+        while !entry.is_done() {
+            match entry.field()? {
+                (1, raw) => key = Some(raw),
+                (2, raw) => value = Some(raw),
+                _ => {}
+            }
+        }
+        let (of_key, of_value) = (of.map_entry_key_field(), of.map_entry_value_field());
+        let key = match key {
+            Some(raw) => spelled(&of_key.kind(), &raw),
+            None if matches!(of_key.kind(), Kind::String) => Some(String::new()),
+            None => None,
+        };
+        let Some(child) = key.and_then(|key| node.member(&key)) else { return Ok(()) };
+        child.node.forget(&mut self.fields);
+        match value {
+            Some(raw) => self.value(&of_value, raw, &child.node),
+            None if matches!(of_value.kind(), Kind::String) => {
+                child.node.keep(Found::String(String::new()), &mut self.fields);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn value(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
+        match (field.kind(), raw) {
+            (Kind::Message(of), Raw::Run(mut run)) => {
+                let is_wrapper = is_wrapper(&of);
+                self.message(&of, &mut run, node, is_wrapper)
+            }
+            (_, raw) => self.scalar(field, raw, node),
+        }
+    }
+
+    fn scalar(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
+        if !node.is_wanted() {
+            return Ok(());
+        }
+        let found = match (field.kind(), raw) {
+            (Kind::String, Raw::Run(run)) => {
+                let text = std::str::from_utf8(run.rest()).map_err(|error| {
+                    format!("the string at byte {} is not UTF-8 at its byte {}", run.at, error.valid_up_to())
+                })?;
+                Found::String(text.to_owned())
+            }
+            (Kind::Bytes, Raw::Run(_)) => Found::Other("bytes"),
+            (Kind::Enum(symbols), Raw::Varint(bits)) => {
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "enums are read modulo 2^32 (Encoding, \"Bools and Enums\")"
+                )]
+                let number = bits as u32;
+                let symbol = symbols.get_value(number.cast_signed());
+                symbol.map_or_else(
+                    || Found::Integer(number.cast_signed().to_string()),
+                    |symbol| Found::String(symbol.name().to_owned()),
+                )
+            }
+            (Kind::Bool, Raw::Varint(_)) => Found::Other("a boolean"),
+            (Kind::Float, Raw::Fixed32(_)) | (Kind::Double, Raw::Fixed64(_)) => Found::Other("a number"),
+            (kind, raw) => match spelled(&kind, &raw) {
+                Some(number) => Found::Integer(number),
+                // A value of another wire type than its field's is an unknown field.
+                None => return Ok(()),
+            },
+        };
+        node.keep(found, &mut self.fields);
+        Ok(())
+    }
+}
+
+/// Where pointers go on from `node` for `field`: by its name, or by its name in JSON.
+fn child<'a>(node: &'a Node, field: &FieldDescriptor) -> Option<&'a Child> {
+    node.member(field.name()).or_else(|| node.member(field.json_name()))
+}
+
+fn is_wrapper(of: &MessageDescriptor) -> bool {
+    let name = of.full_name().strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value"));
+    name.is_some_and(|name| WRAPPERS.contains(&name))
+}
+
+/// The wire type of a kind that can be packed.
+fn width(kind: &Kind) -> Option<u64> {
+    match kind {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Some(1),
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Some(5),
+        Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Sint32 | Kind::Sint64 => Some(0),
+        Kind::Bool | Kind::Enum(_) => Some(0),
+        Kind::String | Kind::Bytes | Kind::Message(_) => None,
+    }
+}
+
+/// A whole number, or the key of a map, as JSON spells it.
+fn spelled(kind: &Kind, raw: &Raw<'_>) -> Option<String> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "numbers of 32 bits are read modulo 2^32 (Encoding, \"More Integer Types\")"
+    )]
+    Some(match (kind, raw) {
+        (Kind::Int32, Raw::Varint(bits)) => (*bits as u32).cast_signed().to_string(),
+        (Kind::Int64, Raw::Varint(bits)) => bits.cast_signed().to_string(),
+        (Kind::Uint32, Raw::Varint(bits)) => (*bits as u32).to_string(),
+        (Kind::Uint64, Raw::Varint(bits)) | (Kind::Fixed64, Raw::Fixed64(bits)) => bits.to_string(),
+        (Kind::Sint32 | Kind::Sint64, Raw::Varint(bits)) => unzigzag(*bits).to_string(),
+        (Kind::Fixed32, Raw::Fixed32(bits)) => bits.to_string(),
+        (Kind::Sfixed32, Raw::Fixed32(bits)) => bits.cast_signed().to_string(),
+        (Kind::Sfixed64, Raw::Fixed64(bits)) => bits.cast_signed().to_string(),
+        (Kind::Bool, Raw::Varint(bits)) => (*bits != 0).to_string(),
+        (Kind::String, Raw::Run(run)) => std::str::from_utf8(run.rest()).ok()?.to_owned(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
