@@ -15,7 +15,7 @@ use crate::corpus::{Allowance, Intake, Judged, Outlet, intake};
 use crate::pipeline::{Ending, Flow, Summary};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::telemetry::{Board, Exporter, Facts, Progress, metrics};
+use crate::telemetry::{Board, Exporter, Facts, Progress, Traces, metrics};
 use std::io::Write;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 const QUEUE: usize = 1024;
 const CLOSE_BUDGET: Duration = Duration::from_secs(20);
 const ENGINE_BUDGET: Duration = Duration::from_secs(10);
+const TRACES_BUDGET: Duration = Duration::from_secs(3);
 const LAST_RESORT: Duration = Duration::from_secs(90);
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -73,7 +74,7 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
             return Ok((Ending::Drained, Summary::default()));
         }
     };
-    let Started { parts, intake, mut source, sink } = started;
+    let Started { parts, intake, mut source, sink, traces } = started;
     source.start()?;
     supervisor.ready();
     let drain = Duration::from_millis(settings.delivery.drain_ms);
@@ -84,7 +85,8 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     });
     tracing::info!(pipeline = settings.name, instance = parts.slot.number(), "running, waiting for records");
     let watchdog = Watchdog::start(board.clone(), parts.models(), settings.delivery.stall_exit_ms)?;
-    let mut flow = Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap);
+    let mut flow =
+        Flow::new(parts.road.clone(), sink, settings.delivery.clone(), board.clone(), watch.tap).traced(traces.clone());
     if let Some(reloader) = reloader {
         let (sender, changes) = mpsc::channel(1);
         flow = flow.heeding(changes);
@@ -105,6 +107,7 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
         tracing::warn!("the source did not end in time");
     }
     parts.close(ENGINE_BUDGET).await;
+    tokio::task::spawn_blocking(move || traces.close(TRACES_BUDGET)).await?;
     server.shutdown().await;
     let (ending, summary) = ended?;
     tracing::info!(delivered = summary.documents(), "drained");
@@ -117,10 +120,14 @@ struct Started {
     intake: Intake,
     source: Source,
     sink: Sink,
+    traces: Traces,
 }
 
 /// Asks the brokers, loads the models and opens source and sink. Nothing is read yet.
 async fn start(settings: &Settings, board: &Board, progress: Progress) -> Result<Started, Failure> {
+    let telemetry = settings.telemetry.clone();
+    let traces = tokio::task::spawn_blocking(move || Traces::open(&telemetry)).await?;
+    let traces = traces.map_err(|why| Failure::new(Exit::Unavailable, why))?;
     let own = settings.clone();
     let books = tokio::task::spawn_blocking(move || Books::open(&own)).await??;
     // At the same time: brokers answer while the models load, and what both have to say is told at once.
@@ -140,7 +147,7 @@ async fn start(settings: &Settings, board: &Board, progress: Progress) -> Result
     let opening = Opening { outlet, books, board: board.clone(), progress, imprint, instance };
     let own = settings.clone();
     let (source, sink) = tokio::task::spawn_blocking(move || opening.open(&own)).await??;
-    Ok(Started { parts, intake, source, sink })
+    Ok(Started { parts, intake, source, sink, traces })
 }
 
 fn open_intake(settings: &Settings) -> (Outlet, Intake) {

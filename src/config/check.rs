@@ -60,6 +60,9 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
     }
     if purpose == Purpose::Run {
         admin(settings, &mut problems);
+        for (key, why) in settings.telemetry.problems() {
+            problems.add(format!("telemetry.{key}"), Wrong::Room(why));
+        }
     }
     problems.0
 }

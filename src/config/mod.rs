@@ -20,7 +20,7 @@ pub use problem::{Problem, Wrong};
 
 use crate::pipeline::{DeliverySettings, Guarantee, ReloadSettings};
 use crate::sink::RouteSettings;
-use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source};
+use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source, telemetry};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub cache: cache::Settings,
     /// `[admin]`: where the endpoints listen.
     pub admin: admin::Settings,
+    /// `[telemetry]`: where traces go.
+    pub telemetry: telemetry::Settings,
 }
 
 /// A `[signals.X]` table; its `kind` says which keys it has.

@@ -12,7 +12,7 @@ use super::settings::DeliverySettings;
 use crate::corpus::{Fault, Intake, Judged, Lane, Notice, Parcel, Record, Route};
 use crate::sink::{Failure, Sink};
 use crate::source::Source;
-use crate::telemetry::{Board, metrics};
+use crate::telemetry::{Board, Traces, metrics};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ pub struct Flow {
     settings: DeliverySettings,
     board: Board,
     tap: Option<mpsc::Sender<Judged>>,
+    traces: Traces,
     ledger: Ledger,
     journeys: JoinSet<Result<Parcel<Judged>, Fault>>,
     commits: JoinSet<(Batch, Result<(), Failure>, Duration)>,
@@ -71,6 +72,7 @@ impl Flow {
             settings,
             board,
             tap,
+            traces: Traces::default(),
             ledger: Ledger::default(),
             journeys: JoinSet::new(),
             commits: JoinSet::new(),
@@ -93,6 +95,12 @@ impl Flow {
     #[must_use]
     pub fn heeding(self, changes: mpsc::Receiver<Change>) -> Self {
         Self { changes: Some(changes), ..self }
+    }
+
+    /// The same flow, whose journeys are told to `traces`.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Runs until the source ends, a stop is asked for and everything open is delivered, or something stops it.
@@ -183,10 +191,16 @@ impl Flow {
 
     /// Starts a journey, unless the record's lane went away on the way here.
     fn depart(&mut self, parcel: Parcel<Record>) {
-        let taken = Taken { at: Instant::now(), timestamp_ms: parcel.body.timestamp_ms };
+        let legs = self.traces.begin();
+        let taken = Taken { at: Instant::now(), timestamp_ms: parcel.body.timestamp_ms, legs: legs.clone() };
         if self.ledger.open(&parcel.receipt, taken) {
             let road = Arc::clone(&self.road);
-            self.journeys.spawn(async move { road.travel(parcel).await });
+            self.journeys.spawn(async move {
+                match legs {
+                    Some(legs) => legs.of(road.travel(parcel)).await,
+                    None => road.travel(parcel).await,
+                }
+            });
         }
     }
 
@@ -319,7 +333,7 @@ impl Flow {
                     self.last_commit = Instant::now();
                 }
                 for parcel in batch.parcels {
-                    self.settle(parcel).await;
+                    self.settle(parcel, took).await;
                 }
             }
             Err(Failure::Refused(refused)) => {
@@ -360,9 +374,12 @@ impl Flow {
         Ok(())
     }
 
-    async fn settle(&mut self, parcel: Parcel<Judged>) {
+    async fn settle(&mut self, parcel: Parcel<Judged>, took: Duration) {
         if let Some(taken) = self.ledger.settle(&parcel.receipt) {
             metrics::settled(taken.at.elapsed().as_secs_f64());
+            if let Some(legs) = &taken.legs {
+                self.traces.tell(legs, &parcel.body, took);
+            }
         }
         self.summary.count(&parcel.body);
         self.board.witness(&parcel.body);

@@ -9,9 +9,9 @@ use crate::decode::Decoder;
 use crate::judge::Judge;
 use crate::scorer::Measure;
 use crate::signals::TextSignals;
-use crate::telemetry::metrics;
+use crate::telemetry::{self, Leg, metrics};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What every journey shares.
 pub struct Road {
@@ -52,7 +52,10 @@ impl Road {
         if record.value.is_none() {
             return Ok(tombstone(record));
         }
-        let document = match self.decoder.decode(&record).await {
+        let began = SystemTime::now();
+        let decoded = self.decoder.decode(&record).await;
+        telemetry::leg(Leg::Decode, began);
+        let document = match decoded {
             Ok(document) => document,
             Err(fault) => return dead(record, fault, 1),
         };
@@ -83,14 +86,19 @@ impl Road {
         for scorer in &self.scorers {
             let names = scorer.signal_names();
             if judge.needs(document, &signals, &names, &unmeasured) {
-                signals.extend(scorer.score_until(document, &judge.edges(document, &names)).await?);
+                let began = SystemTime::now();
+                let scored = scorer.score_until(document, &judge.edges(document, &names)).await;
+                telemetry::leg(Leg::Score, began);
+                signals.extend(scored?);
                 unmeasured.retain(|name| !names.contains(name));
             } else {
                 metrics::score_skipped();
                 skipped.extend(names);
             }
         }
+        let began = SystemTime::now();
         let verdict = judge.judge_without(document, &signals, skipped);
+        telemetry::leg(Leg::Judge, began);
         Ok((signals, verdict))
     }
 }

@@ -4,7 +4,7 @@
 //! ended settles nothing; closing a lane forgets everything of it at once. Pure: no clock, no I/O.
 
 use crate::corpus::{Judged, Lane, Parcel, Position, Receipt, Tail};
-use crate::telemetry::OpenLane;
+use crate::telemetry::{Legs, OpenLane};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
@@ -24,12 +24,14 @@ impl Entry {
 }
 
 /// When a record was taken up, and when it says that it was written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Taken {
     /// The moment of [`Ledger::open`].
     pub(crate) at: Instant,
     /// Milliseconds since the Unix epoch, if the source knows.
     pub(crate) timestamp_ms: Option<i64>,
+    /// The legs of its journey, where they are told.
+    pub(crate) legs: Option<Legs>,
 }
 
 #[derive(Debug, Default)]
@@ -180,8 +182,8 @@ impl Ledger {
     /// The lanes on which something is open, each with its oldest record.
     pub(crate) fn open_lanes(&self) -> Vec<OpenLane> {
         let open = |(lane, page): (&Lane, &Page)| {
-            let Taken { at, timestamp_ms } = *page.taken.front()?;
-            Some(OpenLane { lane: lane.clone(), records: page.taken.len(), since: at, timestamp_ms })
+            let Taken { at, timestamp_ms, .. } = page.taken.front()?;
+            Some(OpenLane { lane: lane.clone(), records: page.taken.len(), since: *at, timestamp_ms: *timestamp_ms })
         };
         self.pages.iter().filter_map(open).collect()
     }
@@ -245,7 +247,7 @@ mod tests {
     }
 
     fn open(ledger: &mut Ledger, receipt: &Receipt) -> bool {
-        ledger.open(receipt, Taken { at: Instant::now(), timestamp_ms: Some(receipt.origin.offset) })
+        ledger.open(receipt, Taken { at: Instant::now(), timestamp_ms: Some(receipt.origin.offset), legs: None })
     }
 
     fn verdict(partition: i32, offset: i64, epoch: u64) -> Parcel<Judged> {

@@ -5,12 +5,12 @@ use super::plan::Words;
 use super::{Error, health};
 use crate::engine::{self, Engine, Export, HeadCheck, Needs, OnePass, Vocabulary};
 use crate::graph::{self, Precision, Weights};
-use crate::telemetry::metrics;
+use crate::telemetry::{self, Leg, metrics};
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -213,6 +213,13 @@ impl Model {
 
     /// Tokenises and cuts `text`, off the runtime's threads if it is long.
     pub(super) async fn prepare(&self, text: &str, window_tokens: usize, by: Option<Words>) -> Result<Prepared, Error> {
+        let began = SystemTime::now();
+        let prepared = self.prepared(text, window_tokens, by).await;
+        telemetry::leg(Leg::Tokenize, began);
+        prepared
+    }
+
+    async fn prepared(&self, text: &str, window_tokens: usize, by: Option<Words>) -> Result<Prepared, Error> {
         if text.len() <= INLINE_BYTES_MAX {
             return Ok(prepare(&self.tokenizer, text, window_tokens, by)?);
         }

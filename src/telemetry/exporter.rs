@@ -242,6 +242,7 @@ mod tests {
         metrics::cache_breaker(true);
         metrics::reloaded("applied");
         metrics::schema_asked("found");
+        metrics::trace_sent("sent");
         metrics::committed(12, 0.3);
         metrics::commit_aborted(true);
         metrics::rebalanced(6);

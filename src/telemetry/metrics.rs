@@ -58,6 +58,11 @@ pub fn schema_asked(answer: &'static str) {
     counter!(s::SCHEMAS_ASKED.name, "answer" => answer).increment(1);
 }
 
+/// Spans went to the collector of traces: `sent`, or `failed`.
+pub fn trace_sent(outcome: &'static str) {
+    counter!(s::TRACE_REQUESTS.name, "outcome" => outcome).increment(1);
+}
+
 /// A text was tokenised and cut into windows within `seconds`.
 pub fn tokenized(seconds: f64) {
     histogram!(s::TOKENIZE_SECONDS.name).record(seconds);

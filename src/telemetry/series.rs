@@ -88,6 +88,7 @@ const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "f
 const OUTCOME: Label = Label { name: "outcome", values: Values::Closed(&["applied", "unchanged", "refused"]) };
 const ANSWER: Label =
     Label { name: "answer", values: Values::Closed(&["found", "unknown", "unusable", "unavailable"]) };
+const SENT: Label = Label { name: "outcome", values: Values::Closed(&["sent", "failed"]) };
 const LANGUAGE: Label = Label { name: "language", values: Values::Languages };
 const VERSION: Label = Label { name: "version", values: Values::Closed(&[env!("CARGO_PKG_VERSION")]) };
 
@@ -186,6 +187,8 @@ table! {
     COMMITS_ABORTED = "tamis_commits_aborted_total", Counter, Count, [RETRIED],
         "Commits that were aborted; retried says whether the same verdicts are tried again.";
     REBALANCES = "tamis_rebalances_total", Counter, Count, [], "Times that the consumer group reassigned partitions.";
+    TRACE_REQUESTS = "tamis_trace_requests_total", Counter, Count, [SENT],
+        "Requests to the collector of traces, by their outcome; the spans of failed ones are lost.";
     PARTITIONS = "tamis_partitions_assigned", Gauge, Count, [], "Partitions that are ours now.";
 }
 

@@ -40,5 +40,7 @@ mod secrets;
 mod security;
 mod stopping;
 mod topics;
+#[cfg(feature = "otlp")]
+mod traces;
 mod watched;
 mod worker;

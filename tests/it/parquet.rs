@@ -46,7 +46,7 @@ fn rows(count: usize) -> Vec<Value> {
     let row = |number: usize| {
         let words = "The committee met on Tuesday. ".repeat(number % 5);
         let body = if number % 7 == 3 { Value::Null } else { json!(format!("{words}é{number}")) };
-        json!({"blob": "bytes", "id": number, "tag": ["en", "de"][number % 2], "page": {"body": body, "parts": [number, 2]}, "score": 0.5})
+        json!({"blob": "bytes", "id": number, "tag": (["en", "de"][number % 2]), "page": {"body": body, "parts": [number, 2]}, "score": 0.5})
     };
     (0..count).map(row).collect()
 }

@@ -47,6 +47,7 @@ fn the_reference_names_every_key() {
         "keep_rate",
         "level",
         "min",
+        "otlp",
         "random_rate",
         "registry",
         "review",

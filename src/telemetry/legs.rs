@@ -1,0 +1,111 @@
+//! Owns the legs of a document's journey: when each began and ended, noted on the way by whoever travels it.
+//!
+//! Invariants: noting costs a lock that nobody else holds, and nothing where nobody asked; at most [`LEGS_MAX`] legs of one document are kept.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// The most legs that are kept: a document has some for each of its scores.
+const LEGS_MAX: usize = 64;
+
+/// A part of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leg {
+    /// Bytes to a document, waiting for its schema included.
+    Decode,
+    /// Text to token ids.
+    Tokenize,
+    /// Token ids to sums, waiting for the device included.
+    Score,
+    /// Signals to a verdict.
+    Judge,
+    /// The delivery step that the document was part of.
+    Deliver,
+}
+
+impl Leg {
+    /// The leg's name in traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Tokenize => "tokenize",
+            Self::Score => "score",
+            Self::Judge => "judge",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
+/// The legs of one document. Clones are the same legs.
+#[derive(Debug, Clone)]
+pub struct Legs {
+    /// When the document was taken up.
+    pub began: SystemTime,
+    noted: Arc<Mutex<Vec<(Leg, SystemTime, SystemTime)>>>,
+}
+
+tokio::task_local! {
+    static LEGS: Legs;
+}
+
+impl Legs {
+    /// A document is taken up now.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { began: SystemTime::now(), noted: Arc::default() }
+    }
+
+    /// Runs `journey`, whose legs are noted here. Cancel safe.
+    pub async fn of<F: Future>(self, journey: F) -> F::Output {
+        LEGS.scope(self, journey).await
+    }
+
+    /// What was noted: each leg with its beginning and its end.
+    #[must_use]
+    pub fn noted(&self) -> Vec<(Leg, SystemTime, SystemTime)> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, leg: Leg, began: SystemTime) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A score begins with the tokens that it is made of, which are a leg of their own.
+        let began = match noted.last() {
+            Some((Leg::Tokenize, from, to)) if leg == Leg::Score && *from >= began => *to,
+            _ => began,
+        };
+        if noted.len() < LEGS_MAX {
+            noted.push((leg, began, SystemTime::now()));
+        }
+    }
+}
+
+/// Notes a leg that began then and ends now, if this is a journey whose legs somebody asked for.
+pub fn leg(leg: Leg, began: SystemTime) {
+    let _ = LEGS.try_with(|legs| legs.note(leg, began));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn legs_are_noted_where_somebody_asked_and_nowhere_else() {
+        leg(Leg::Decode, SystemTime::now());
+        let legs = Legs::begin();
+        let (one, two) = (legs.clone(), Legs::begin());
+        two.clone().of(async { leg(Leg::Judge, SystemTime::now()) }).await;
+        one.of(async {
+            let began = SystemTime::now();
+            leg(Leg::Tokenize, began);
+            leg(Leg::Score, began);
+            (0..2 * LEGS_MAX).for_each(|_| leg(Leg::Score, began));
+        })
+        .await;
+        let noted = legs.noted();
+        assert_eq!((noted.len(), two.noted().len()), (LEGS_MAX, 1));
+        assert_eq!((noted[0].0, noted[1].0), (Leg::Tokenize, Leg::Score));
+        assert_eq!(noted[1].1, noted[0].2, "the score begins where its tokens end");
+    }
+}
