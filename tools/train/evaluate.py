@@ -4,7 +4,10 @@ Scores are exact pseudo-log-likelihoods: one copy of the text per token with tha
 token masked, the head run only at the masked position. Weights are rounded to fp16
 first, as exported. Texts are never padded; equal lengths share a batch.
 
-usage: evaluate.py CORPUS_DIR DATA_DIR CHECKPOINT EVAL_DIR OUT.json [--blimp-pairs N] ...
+This is the quick look during training, on the CPU or the GPU that trains; what is published about a model
+is measured by tamis itself (`make model-card`).
+
+usage: evaluate.py CORPUS_DIR DATA_DIR CHECKPOINT EVAL_DIR OUT.json [--blimp-pairs N] [--device cuda] ...
 """
 import argparse
 import json
@@ -36,8 +39,9 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 def load_model(checkpoint, fp16=True):
     """The model of a train.py checkpoint, its matrices rounded to fp16 as export.py stores them."""
-    model = MaskedLM(Shape()).eval()
-    model.load_state_dict(torch.load(checkpoint, weights_only=False)["model"])
+    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
+    model = MaskedLM(Shape(**saved.get("shape", {}))).eval()
+    model.load_state_dict(saved["model"])
     if fp16:
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -53,6 +57,8 @@ def token_losses(model, sequences, stride=1):
     every stride-th token in one copy, which needs 1/length * stride of the work.
     """
     losses = [np.zeros(len(s) - 2) for s in sequences]
+    device = model.words.weight.device
+    positions = POSITIONS_PER_FORWARD * (64 if device.type == "cuda" else 1)
     jobs = defaultdict(list)  # length -> (sequence, masked positions)
     for index, sequence in enumerate(sequences):
         content = len(sequence) - 2
@@ -60,7 +66,7 @@ def token_losses(model, sequences, stride=1):
         for first in range(step):
             jobs[len(sequence)].append((index, np.arange(1 + first, 1 + content, step)))
     for length, copies in jobs.items():
-        per_forward = max(1, POSITIONS_PER_FORWARD // length)
+        per_forward = max(1, positions // length)
         for start in range(0, len(copies), per_forward):
             chunk = copies[start : start + per_forward]
             ids = torch.tensor([sequences[index] for index, _ in chunk])
@@ -68,7 +74,8 @@ def token_losses(model, sequences, stride=1):
             columns = np.concatenate([at for _, at in chunk])
             targets = ids[rows, columns]
             ids[rows, columns] = MASK
-            nats = F.cross_entropy(model.head(model.encode(ids)[rows, columns]), targets, reduction="none").numpy()
+            logits = model.head(model.encode(ids.to(device))[rows, columns])
+            nats = F.cross_entropy(logits, targets.to(device), reduction="none").cpu().numpy()
             done = 0
             for index, at in chunk:
                 losses[index][at - 1] = nats[done : done + len(at)]
@@ -192,12 +199,13 @@ def main():
     parser.add_argument("--sentences", type=int, default=400)
     parser.add_argument("--blimp-pairs", type=int, default=100)
     parser.add_argument("--windows", type=int, default=60)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     started = time.time()
     torch.set_num_threads(2)
     rng = random.Random(SEED)
     tokenizer = Tokenizer.from_file(str(args.data_dir / "tokenizer.json"))
-    model = load_model(args.checkpoint)
+    model = load_model(args.checkpoint).to(args.device)
     figures = {}
 
     def record(name, value):
@@ -206,8 +214,7 @@ def main():
         args.out.write_text(json.dumps(figures, indent=1) + "\n")
         print(f"{figures['seconds']}s {name} {json.dumps(value)[:400]}", flush=True)
 
-    dev = DevSet(args.data_dir, model.shape.vocab)
-    record("dev_loss", round(dev.loss(model), 4))
+    record("dev_loss", round(DevSet(args.data_dir, model.shape.vocab, device=args.device).loss(model), 4))
 
     ewt = [json.loads(l) for _, t in archive_lines(args.eval_dir, "ewt-dev", lambda n: n.endswith(".jsonl")) for l in t.splitlines()]
     sentences = [r["text"] for r in ewt if 6 <= len(r["text"].split()) <= 40]
@@ -218,7 +225,8 @@ def main():
         ewt_documents[r["id"].rsplit("-", 1)[0]].append(r["text"])
     news = [json.loads(t) for _, t in archive_lines(args.eval_dir, "fast-detect-half", lambda n: n.endswith("xsum_gpt-4.raw_data.json"))]
     held_out = defaultdict(list)
-    for text, source in read_documents(args.corpus_dir / "dev.jsonl.zst"):
+    held_out_shard = args.corpus_dir / "dev.jsonl.zst"  # absent where only packed tokens were carried
+    for text, source in read_documents(held_out_shard) if held_out_shard.exists() else []:
         held_out[group_of(source)].append(join_paragraphs(text, rng))
     sources = {
         "held-out modern prose": held_out["modern"],

@@ -31,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from evaluate import load_model
 from model import LAYER_NORM_EPS
 from model_card import write_card
-from train import DevSet
+from train import DevSet, Settings
 
 OPSET = 17
 MAX_MODEL_BYTES = 16_000_000
@@ -216,7 +216,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("corpus_manifest", type=Path)
+    parser.add_argument("corpus_manifest", type=Path, help="MANIFEST.md of the pack, for the card's lists of sources and attributions")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--metrics", type=Path, help="output of evaluate.py")
     args = parser.parse_args()
@@ -228,7 +228,7 @@ def main():
         work = Path(name)
         # Training may be writing checkpoints meanwhile: work on one copy.
         shutil.copy(checkpoint, work / "checkpoint.pt")
-        run = torch.load(work / "checkpoint.pt", weights_only=False)["run"]
+        saved = torch.load(work / "checkpoint.pt", weights_only=False, map_location="cpu")
         rounded, exact = load_model(work / "checkpoint.pt"), load_model(work / "checkpoint.pt", fp16=False)
         (work / "checkpoint.pt").unlink()
 
@@ -243,11 +243,12 @@ def main():
             work / "MODEL_CARD.md",
             shape=rounded.shape,
             parameters=sum(p.numel() for p in rounded.parameters()),
-            run=run,
+            run=saved["run"],
+            settings=Settings(**saved["settings"]),
+            device=saved["device"],
             finished=(args.run_dir / "DONE").exists(),
             checks=checks,
             metrics=metrics,
-            data_meta=json.loads((args.data_dir / "meta.json").read_text()),
             corpus_manifest=args.corpus_manifest.read_text(),
         )
         files = sorted(p for p in work.iterdir())

@@ -1,10 +1,11 @@
 """The text of MODEL_CARD.md: owns what is said about the model, from figures measured elsewhere."""
 import re
 
-from train import (
-    BETAS, CLIP, LONG_WINDOW, MODERN_SHARE, P_FRAGMENT, P_LONG, P_SENTENCE, PEAK_LR, TOKENS_PER_STEP,
-    WARMUP_STEPS, WEIGHT_DECAY, WINDOW,
-)
+from train import BETAS, CLIP, LONG_WINDOW, P_FRAGMENT, P_LONG, P_SENTENCE, SENTENCE_TOKENS, WEIGHT_DECAY, WINDOW
+
+
+# Between these, `make model-card` puts its summary.
+REPORT_BEGINS, REPORT_ENDS = "<!-- report -->", "<!-- /report -->"
 
 
 def section(markdown, title):
@@ -60,22 +61,32 @@ def evaluation(metrics, checks):
     return "\n".join(out)
 
 
-def decay_note(run):
-    """How the decay's planned length was changed on the way, if it was."""
-    plan = [leg for leg in run.get("decay_plan", []) if run["decay_start"] is not None and leg[0] >= run["decay_start"]]
-    if len(plan) < 2:
-        return ""
-    changes = ", ".join(f"{length:,} from step {step:,} on" for step, length in plan[1:])
-    return (
-        f" The decay was begun with {plan[0][1]:,} steps planned, and its length was changed as the speed of the shared machine changed: {changes}"
-        " (the rate jumps at these points)."
-    )
-
-
-def card(shape, parameters, run, finished, checks, metrics, data_meta, corpus_manifest):
+def training(run, settings, shape, device):
+    """What was done, from what the run recorded."""
+    corpus = run["legs"][-1]["corpus_tokens"]
     stable = run["step"] if run["decay_start"] is None else run["decay_start"]
+    masking = f"{settings.mask_rate:.0%} of tokens are targets"
+    if settings.mask_rate_end != settings.mask_rate:
+        masking += f" until the decay, falling to {settings.mask_rate_end:.0%} with it"
+    words = f"; in {settings.whole_word:.0%} of the batches all pieces of a word together" if settings.whole_word else ""
+    dropout = f"Dropout {shape.dropout}" if shape.dropout else "No dropout"
+    seen = {g: run["tokens"] * share / corpus[g] for g, share in (("modern", settings.modern_share), ("books", 1 - settings.modern_share))}
+    return f"""* {run['step']:,} steps, {run['tokens'] / 1e6:,.1f}M token positions, {run['seconds'] / 60:.0f} minutes on {device}, in {len(run['legs'])} leg(s): {stable:,} stable
+  steps (warm-up included) and {run['step'] - stable:,} decay steps.
+* {settings.batches_per_step} batch(es) of about {settings.tokens_per_batch:,} positions a step, one length per batch, no padding: windows of {WINDOW} content tokens;
+  {P_SENTENCE:.0%} of batches are single sentences of {SENTENCE_TOKENS[0]} to {SENTENCE_TOKENS[1]} tokens; {P_FRAGMENT:.0%} are windows of a random shorter length; late in the run
+  {P_LONG:.0%} have all {shape.positions} positions.
+* {masking} (80% `[MASK]`, 10% random, 10% kept){words}.
+* {dropout}. The modern texts ({corpus['modern'] / 1e6:.1f}M tokens) were read about {seen['modern']:.1f} times, the older ones ({corpus['books'] / 1e6:.1f}M) {seen['books']:.1f} times.
+* AdamW {BETAS}, weight decay {WEIGHT_DECAY}, gradient norm clipped at {CLIP}, {settings.warmup_steps} warm-up steps to {settings.peak_lr:g}, constant, then linear
+  to zero; bf16 autocast over fp32 weights.
+* Positions start as sinusoids and the first layer's heads start out looking at the neighbouring tokens; without this
+  so short a run does not get past word frequencies."""
+
+
+def card(shape, parameters, run, settings, device, finished, checks, metrics, corpus_manifest):
     minutes = run["seconds"] / 60
-    streams = data_meta["streams"]
+    where = "two shared CPU cores" if device == "cpu" else "one GPU"
     status = "" if finished else "\n> **Interim export**, taken while training was still running. Not for release.\n"
     return f"""---
 language: en
@@ -86,8 +97,7 @@ tags: [masked-lm, bert, text-quality]
 
 A small English masked language model that scores how likely a text is, token by token (pseudo-log-likelihood).
 It is the default model of tamis, a streaming corpus filter: well-formed modern prose scores low, shuffled,
-garbled and machine-damaged text scores high. It is the first model of the project, trained on two shared CPU
-cores in {minutes:.0f} minutes: good enough to filter with, far from converged.
+garbled and machine-damaged text scores high. Trained on {where} in {minutes:.0f} minutes.
 {status}
 ## Model
 
@@ -106,19 +116,17 @@ were trained on less.
 
 ## Training
 
-* {run['step']:,} steps, {run['tokens'] / 1e6:.1f}M token positions, {minutes:.0f} minutes on two shared cores: {stable:,} stable steps (warm-up included) and {run['step'] - stable:,} decay steps.{decay_note(run)}
-* About {TOKENS_PER_STEP:,} positions a step, one length per batch, no padding: windows of {WINDOW} content tokens; {P_SENTENCE:.0%} of
-  batches are single sentences of 6 to 64 tokens; {P_FRAGMENT:.0%} are windows of a random shorter length; from step
-  {run.get('long_from', 0):,} on, {P_LONG:.0%} have all {shape.positions} positions.
-* 15% of tokens are targets (80% `[MASK]`, 10% random, 10% kept). No dropout: {run['tokens'] / (streams['modern']['tokens'] + streams['books']['tokens']):.0%} of one pass over the corpus was read.
-* AdamW {BETAS}, weight decay {WEIGHT_DECAY}, gradient norm clipped at {CLIP}, {WARMUP_STEPS} warm-up steps to {PEAK_LR:g}, constant, then linear
-  to zero; bf16 autocast over fp32 weights.
-* Positions start as sinusoids and the first layer's heads start out looking at the neighbouring tokens; without this
-  so short a run does not get past word frequencies.
+{training(run, settings, shape, where)}
 
 The scripts are in `tools/train`.
 
 ## Evaluation
+
+{REPORT_BEGINS}
+The report (`make model-card`) has not been made for this export.
+{REPORT_ENDS}
+
+Measured at export:
 
 {evaluation(metrics, checks)}
 
@@ -128,7 +136,7 @@ The scripts are in `tools/train`.
   not about their quality.
 * Undertrained: names, rare words, jargon and figures raise the score. Compare scores within one kind of text, or set
   thresholds on a sample of your own.
-* {1 - MODERN_SHARE:.0%} of the batches are older books, the rest mostly textbooks, government and technical prose: chat, dialect
+* {1 - settings.modern_share:.0%} of the batches are older books, the rest mostly textbooks, government and technical prose: chat, dialect
   and other informal English are under-represented and score higher. A filter built on any such score removes more of the
   text of people who write differently from the corpus. Check what it removes.
 * The score knows form, not truth: fluent falsehood, spam in good English and fluent machine-generated prose are not
@@ -138,7 +146,7 @@ The scripts are in `tools/train`.
 
 ## Data
 
-About 30 million words of English; batches drawn {MODERN_SHARE:.0%} from modern prose (textbooks, US government, technical) and {1 - MODERN_SHARE:.0%} from
+{sum(run['legs'][-1]['corpus_tokens'].values()) / 1e6:.0f} million tokens of English; batches drawn {settings.modern_share:.0%} from modern prose (textbooks, US government, technical) and {1 - settings.modern_share:.0%} from
 older books and speeches. Only text under licences that permit this use. Markup, code, tables, formulas, exercises and
 references were removed, and short, non-prose and duplicate paragraphs dropped.
 
