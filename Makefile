@@ -15,7 +15,7 @@ features = $(if $(FEATURES),--features $(FEATURES))
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-certificate chaos test-large bench install uninstall deb kafka-up kafka-down fmt lint doc \
+.PHONY: help demo build test test-long test-certificate chaos test-large bench model-card install uninstall deb kafka-up kafka-down fmt lint doc \
 	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
@@ -52,6 +52,9 @@ test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory 
 bench: build ## tokens and targets a second against ONNX Runtime alone and minicons; half an hour (QUICK=1: minutes; PYTHON=your own)
 	cargo build --release --locked --examples
 	tools/bench/run.sh "$(release)"
+
+model-card: build ## measure the model by tamis: its report and plots (EVAL=folder of evaluation sets; CHECK=1 compares, QUICK=1 tries)
+	@tools/card/run.sh "$(release)"
 
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
