@@ -5,8 +5,8 @@ use super::context::Context;
 use super::driver::{Driver, Wishes};
 use super::error::{Error, property};
 use super::groups::{anchored, is_consumer_protocol, is_pattern};
-use super::secrets;
 use super::settings::SourceSettings;
+use super::{placing, secrets};
 use crate::corpus::Outlet;
 use crate::telemetry::Board;
 use rdkafka::ClientConfig;
@@ -41,9 +41,11 @@ impl Consumer {
         revoke_budget: Duration,
         board: Board,
     ) -> Result<Self, Error> {
-        let context = Context::new(outlet.notices.clone(), revoke_budget, board);
+        let config = client_config(settings)?;
+        let reset = placing::reset(config.get("auto.offset.reset"));
+        let context = Context::new(outlet.notices.clone(), revoke_budget, reset, board);
         let consumer: BaseConsumer<Context> =
-            client_config(settings)?.create_with_context(context).map_err(|error| property("source.kafka", &error))?;
+            config.create_with_context(context).map_err(|error| property("source.kafka", &error))?;
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
@@ -99,6 +101,7 @@ impl Consumer {
 
     /// Leaves the group and ends the thread; gives up waiting after `budget`. Blocking. False if the thread would not end.
     pub fn close(mut self, budget: Duration) -> bool {
+        self.shared.context().set_leaving();
         self.wishes.close.store(true, Ordering::Release);
         let deadline = Instant::now() + budget;
         let Some(thread) = self.thread.take() else { return true };

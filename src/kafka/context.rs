@@ -2,14 +2,17 @@
 //!
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
+use super::placing::{Unplaced, place};
 use crate::corpus::{Lane, Notice, Position};
 use crate::telemetry::{Board, metrics};
 use rdkafka::ClientContext;
+use rdkafka::Offset;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -38,13 +41,17 @@ pub(crate) struct Context {
     changed: AtomicBool,
     /// Whether fetching is paused: what was fetched ahead is dropped then, and counts as unread again.
     paused: AtomicBool,
+    /// Whether the group is to be left: nothing waits any more then.
+    leaving: AtomicBool,
+    /// Where a partition begins for which nothing is committed.
+    reset: Offset,
     board: Board,
 }
 
 impl Context {
-    pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, board: Board) -> Self {
-        let (assignment, changed, paused) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
-        Self { notices, revoke_budget, assignment, changed, paused, board }
+    pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, reset: Offset, board: Board) -> Self {
+        let [changed, paused, leaving] = [false; 3].map(AtomicBool::new);
+        Self { notices, revoke_budget, assignment: Mutex::default(), changed, paused, leaving, reset, board }
     }
 
     fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -80,6 +87,49 @@ impl Context {
     /// The driver paused fetching, or resumed it.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
+    }
+
+    /// The group will be left: what waits for something in a callback ends.
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Takes up assigned partitions where the group stands. What can't be placed is assigned, as the client library wants it, but not ours: its
+    /// records are dropped.
+    fn take_up(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let lanes = lanes(list);
+        let count = lanes.len();
+        match place(consumer, list, self.reset, || self.leaving.load(Ordering::Acquire)) {
+            Ok(()) => self.assign(lanes),
+            Err(Unplaced::NotAMember) => tracing::info!(count, "the group went on without this worker"),
+            Err(Unplaced::Unknown(why)) => {
+                let reason = format!("the group's offsets can't be learnt: {why}; start again");
+                // A full channel already holds a reason to stop or a revocation.
+                let _ = self.notices.try_send(Notice::Failed(reason));
+            }
+        }
+        tracing::info!(count, total = self.count(), "partitions assigned");
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+            RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(list),
+        };
+        if let Err(error) = assigned {
+            let reason = format!("the client library refuses assigned partitions: {error}; start again");
+            let _ = self.notices.try_send(Notice::Failed(reason));
+        }
+    }
+
+    /// Lets partitions go, once the pipeline has finished what it holds of them.
+    fn let_go(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let lanes = lanes(list);
+        let lost = consumer.assignment_lost();
+        let total = self.count().saturating_sub(lanes.len());
+        tracing::info!(count = lanes.len(), total, lost, "partitions revoked");
+        self.revoke(&lanes, lost);
+        // A pause outlives the assignment in the client library; the lane would come back paused and never be read.
+        if let Err(error) = consumer.resume(list) {
+            tracing::debug!(%error, "could not resume revoked partitions");
+        }
     }
 
     /// These lanes are ours from now on.
@@ -196,26 +246,22 @@ fn unread(partition: &Partition, paused: bool) -> Option<u64> {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => {
-                let lanes = lanes(list);
-                let count = lanes.len();
-                self.assign(lanes);
-                tracing::info!(count, total = self.count(), "partitions assigned");
-            }
-            Rebalance::Revoke(list) => {
-                let lanes = lanes(list);
-                let lost = consumer.assignment_lost();
-                let total = self.count().saturating_sub(lanes.len());
-                tracing::info!(count = lanes.len(), total, lost, "partitions revoked");
-                self.revoke(&lanes, lost);
-                // A pause outlives the assignment in the client library; the lane would come back paused and never be read.
-                if let Err(error) = consumer.resume(list) {
-                    tracing::debug!(%error, "could not resume revoked partitions");
-                }
-            }
-            Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.take_up(consumer, list);
+            return;
+        }
+        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
+            self.let_go(consumer, list);
+        } else {
+            tracing::warn!(error = %RDKafkaErrorCode::from(what), "rebalance failed");
+        }
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            tracing::warn!(%error, "could not let go of revoked partitions");
         }
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod groups;
 mod opening;
 mod partition;
+mod placing;
 mod producer;
 mod reader;
 mod record;

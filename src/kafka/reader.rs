@@ -65,7 +65,7 @@ impl Reader {
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         // Nobody hears of rebalances: there are none without a group.
         let (notices, _) = tokio::sync::mpsc::channel(1);
-        let context = Context::new(notices, Duration::ZERO, Board::new(Facts::default()));
+        let context = Context::new(notices, Duration::ZERO, rdkafka::Offset::Invalid, Board::new(Facts::default()));
         let consumer: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|error| property("source.kafka", &error))?;
         let unread = |message: String| Error::Unread { what: format!("the topic {topic}"), message };

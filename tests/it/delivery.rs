@@ -163,3 +163,43 @@ fn a_missed_drain_deadline_exits_75_and_commits_nothing_of_what_was_open() {
     assert_eq!(out + lag, 3_000, "what is not out is still to be read");
     assert!(lag > 0, "the deadline of a millisecond was met by chance; nothing was tested");
 }
+
+/// Found by `make chaos`: a worker was killed inside a transaction, and while the broker hid the offset that it was about to commit, the group's
+/// assignment changed twice. The client library then took the hidden offset for none, and read the partition from its beginning.
+#[test]
+fn partitions_taken_up_while_a_transaction_hides_their_offset_go_on_where_the_group_stands() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("hidden");
+    referee.create(&topics.all(), PARTITIONS);
+    let produce = |referee: &mut Referee, first: u64, count: u64| {
+        let deed =
+            json!({"topic": topics.input, "first": first, "count": count, "partitions": PARTITIONS, "seed": first + 1});
+        assert_eq!(referee.ask("produce", deed)["failed"], json!([]));
+    };
+    produce(&mut referee, 0, 400);
+    let file = pipeline("hidden", &topics, EAGER);
+    let mut before = Worker::run("before", &file, &[]);
+    before.wait_ready();
+    wait_for(&mut referee, &topics, 400, 120, &[&before]);
+    before.signal("-TERM");
+    assert_eq!(before.wait(60).code(), Some(0), "{}", before.log());
+
+    produce(&mut referee, 1_000, 100);
+    let stands = referee.ask("committed", json!({"topic": topics.input, "group": "hidden"}));
+    let offsets: Vec<(u64, u64)> = (0..u64::from(PARTITIONS))
+        .map(|partition| (partition, stands["offsets"][partition.to_string()].as_u64().unwrap()))
+        .collect();
+    referee.ask("hang", json!({"topic": topics.input, "group": "hidden", "offsets": offsets}));
+    let mut workers: Vec<Worker> = Vec::new();
+    for name in ["first", "second", "third"] {
+        workers.push(Worker::run(name, &file, &[]));
+        sleep(Duration::from_secs(4));
+    }
+    let out = seen(&mut referee, &topics);
+    referee.ask("unhang", json!({"group": "hidden"}));
+    assert_eq!(out, 400, "nothing may be read where it is not known from where");
+    let workers: Vec<&Worker> = workers.iter().collect();
+    wait_for(&mut referee, &topics, 500, 120, &workers);
+    sleep(Duration::from_secs(1));
+    check(&referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()})), 500);
+}

@@ -138,6 +138,25 @@ def transact(r):
     return {"committed": committed}
 
 
+def hang(r):
+    """Opens a transaction that commits an offset of a group, and leaves it open until `unhang`."""
+    producer = Producer({"bootstrap.servers": r["brokers"], "transactional.id": f"referee-{random.random()}"})
+    producer.init_transactions(30)
+    consumer = Consumer({"bootstrap.servers": r["brokers"], "group.id": r["group"]})
+    producer.begin_transaction()
+    offsets = [TopicPartition(r["topic"], p, o) for p, o in r["offsets"]]
+    producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), 30)
+    consumer.close()
+    KEPT[("hanging", r["group"])] = producer
+    return {}
+
+
+def unhang(r):
+    """Aborts that transaction."""
+    KEPT.pop(("hanging", r["group"])).abort_transaction(30)
+    return {}
+
+
 def crc32c(data):
     """CRC-32C (Castagnoli), bit by bit in a table."""
     if not hasattr(crc32c, "table"):
@@ -479,6 +498,8 @@ DEEDS = {
         produce,
         put,
         transact,
+        hang,
+        unhang,
         wire,
         uncommitted,
         verify,

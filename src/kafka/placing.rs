@@ -1,0 +1,164 @@
+//! Owns where the reading of an assigned partition begins: at the group's committed offset, asked for before the partition is taken up.
+//!
+//! The client library would ask by itself. But where a transaction with a newer offset is still open, the broker gives none ("unstable"), and a
+//! library (librdkafka 2.12) whose assignment changes just then takes that for a partition without any, and begins where `auto.offset.reset`
+//! says: documents come twice, or never. So positions are always handed over as numbers.
+//! Invariants: no partition begins anywhere but at the committed offset, or, where the broker says that there is none, at the reset's; bounded.
+//! Must not know: the pipeline.
+
+use super::context::Context;
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::time::{Duration, Instant};
+
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long to ask: a dead worker's transaction lasts for its time-out (30 s unless set) and until the broker looks for such (10 s).
+const PATIENCE: Duration = Duration::from_secs(90);
+/// After this, waiting is worth a word.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Why partitions could not be taken up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unplaced {
+    /// The group has gone on without this member; it will hear of it.
+    NotAMember,
+    /// Waiting did not help, or can't.
+    Unknown(String),
+}
+
+/// What an answer of the broker means.
+enum Answer {
+    Known,
+    Pending(String),
+    Never(Unplaced),
+}
+
+/// Sets the offset of each partition of `list` to where reading begins: committed, or `otherwise` where nothing is. Blocks while a transaction
+/// hides the committed offset, up to 90 s, or until `is_leaving`.
+///
+/// # Errors
+/// See [`Unplaced`]; then nothing of the list may be read.
+pub(super) fn place(
+    consumer: &BaseConsumer<Context>,
+    list: &mut TopicPartitionList,
+    otherwise: Offset,
+    is_leaving: impl Fn() -> bool,
+) -> Result<(), Unplaced> {
+    if list.count() == 0 {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        let why = match consumer.committed_offsets(list.clone(), QUESTION) {
+            Ok(found) => match read(&found) {
+                Answer::Known => return enter(list, &found, otherwise),
+                Answer::Pending(why) => why,
+                Answer::Never(unplaced) => return Err(unplaced),
+            },
+            Err(error) => match meaning(&error) {
+                Answer::Never(unplaced) => return Err(unplaced),
+                Answer::Known | Answer::Pending(_) => error.to_string(),
+            },
+        };
+        if began.elapsed() >= PATIENCE || is_leaving() {
+            return Err(Unplaced::Unknown(why));
+        }
+        if began.elapsed() >= QUIET && !is_told {
+            is_told = true;
+            tracing::info!(why, count = list.count(), "waiting for the group's offsets of newly assigned partitions");
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether every partition's offset is known; a final error counts more than one that passes.
+fn read(found: &TopicPartitionList) -> Answer {
+    let mut pending = None;
+    for error in found.elements().iter().filter_map(|element| element.error().err()) {
+        match meaning(&error) {
+            Answer::Pending(why) => pending = Some(why),
+            never @ Answer::Never(_) => return never,
+            Answer::Known => {}
+        }
+    }
+    pending.map_or(Answer::Known, Answer::Pending)
+}
+
+/// What an error means. What is not known to be final is asked again: to begin at a wrong offset is worse than to wait.
+fn meaning(error: &KafkaError) -> Answer {
+    let is = |codes: &[RDKafkaErrorCode]| error.rdkafka_error_code().is_some_and(|code| codes.contains(&code));
+    if is(&[
+        RDKafkaErrorCode::UnknownMemberId,
+        RDKafkaErrorCode::IllegalGeneration,
+        RDKafkaErrorCode::FencedMemberEpoch,
+        RDKafkaErrorCode::BrokerDestroy,
+    ]) {
+        return Answer::Never(Unplaced::NotAMember);
+    }
+    if is(&[RDKafkaErrorCode::GroupAuthorizationFailed, RDKafkaErrorCode::TopicAuthorizationFailed]) {
+        return Answer::Never(Unplaced::Unknown(error.to_string()));
+    }
+    Answer::Pending(error.to_string())
+}
+
+/// Enters what was found into `list`.
+fn enter(list: &mut TopicPartitionList, found: &TopicPartitionList, otherwise: Offset) -> Result<(), Unplaced> {
+    for element in found.elements() {
+        let offset = match element.offset() {
+            committed @ Offset::Offset(_) => committed,
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => otherwise,
+        };
+        list.set_partition_offset(element.topic(), element.partition(), offset)
+            .map_err(|error| Unplaced::Unknown(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Where `auto.offset.reset` says that a partition without a committed offset begins. For "error" the library is left to say so.
+pub(super) fn reset(property: Option<&str>) -> Offset {
+    match property {
+        Some("latest" | "largest" | "end") => Offset::End,
+        Some("error") => Offset::Invalid,
+        Some(_) | None => Offset::Beginning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(offsets: &[Offset]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets.iter().enumerate() {
+            list.add_partition_offset("t", i32::try_from(partition).unwrap(), *offset).unwrap();
+        }
+        list
+    }
+
+    #[test]
+    fn a_partition_begins_where_it_was_committed_or_where_the_reset_says() {
+        let mut wanted = list(&[Offset::Invalid; 3]);
+        enter(&mut wanted, &list(&[Offset::Offset(7), Offset::Invalid, Offset::Offset(0)]), Offset::Beginning).unwrap();
+        let offsets: Vec<Offset> = wanted.elements().iter().map(|element| element.offset()).collect();
+        assert_eq!(offsets, [Offset::Offset(7), Offset::Beginning, Offset::Offset(0)]);
+        assert_eq!(
+            ["latest", "error", "earliest"].map(|word| reset(Some(word))),
+            [Offset::End, Offset::Invalid, Offset::Beginning]
+        );
+        assert_eq!(reset(None), Offset::Beginning);
+    }
+
+    #[test]
+    fn an_offset_that_a_transaction_hides_is_waited_for_and_a_lost_membership_is_not() {
+        let means = |code| meaning(&KafkaError::OffsetFetch(code));
+        assert!(matches!(means(RDKafkaErrorCode::UnstableOffsetCommit), Answer::Pending(_)));
+        assert!(matches!(means(RDKafkaErrorCode::StaleMemberEpoch), Answer::Pending(_)));
+        assert!(matches!(means(RDKafkaErrorCode::UnknownMemberId), Answer::Never(Unplaced::NotAMember)));
+        assert!(matches!(means(RDKafkaErrorCode::TopicAuthorizationFailed), Answer::Never(Unplaced::Unknown(_))));
+    }
+}
