@@ -15,7 +15,7 @@ features = $(if $(FEATURES),--features $(FEATURES))
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-certificate chaos test-large bench model-card install uninstall deb kafka-up kafka-down fmt lint doc \
+.PHONY: help demo build test test-long test-certificate chaos soak test-large bench model-card install uninstall deb kafka-up kafka-down fmt lint doc \
 	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
@@ -42,6 +42,9 @@ chaos: build setup-test ## faults on genuine brokers until SEED, MINUTES, KILLS 
 
 test-certificate: setup-test ## the promise of stop = "certified", on populations built to deceive it, each in 100,000 orders; minutes
 	CARGO_PROFILE_DEV_OPT_LEVEL=3 TAMIS_LONG=1 cargo test --locked --lib scorer::certificate -- --nocapture
+
+soak: build setup-test ## full speed with rebalances for MINUTES (60): memory, handles, threads, cache and latency, judged and drawn in var/soak
+	var/venv/bin/python tools/chaos/soak.py --tamis "$(or $(TAMIS),$(release)/tamis)" --minutes "$(or $(MINUTES),60)" $(if $(RATE),--rate $(RATE))
 
 test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory (PYTHON=one with tools/fixtures/requirements.txt)
 	$(or $(PYTHON),python3) tools/bench/make_model.py var/wide --vocab 250002 --hidden 64 --layers 2
@@ -101,7 +104,7 @@ deploy-check: setup-test ## check deploy/ by the tools that will read it: system
 
 clean: kafka-down ## delete what was built and what the set-up put into var/
 	cargo clean
-	rm -rf var/ort var/venv var/kafka var/deploy var/page var/wide var/large var/bench var/bench-*
+	rm -rf var/ort var/venv var/kafka var/deploy var/page var/wide var/large var/bench var/bench-* var/soak
 
 setup-build:
 	@tools/setup/system.sh build

@@ -1,7 +1,7 @@
 //! Owns the proof of exactly-once on a genuine broker: two workers, a rebalance in the middle, one killed inside a transaction.
 
 use crate::referee::Referee;
-use crate::worker::{Topics, Worker, pipeline};
+use crate::worker::{Topics, Worker, pipeline, pipeline_of};
 use serde_json::{Value, json};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -177,7 +177,10 @@ fn partitions_taken_up_while_a_transaction_hides_their_offset_go_on_where_the_gr
         assert_eq!(referee.ask("produce", deed)["failed"], json!([]));
     };
     produce(&mut referee, 0, 400);
-    let file = pipeline("hidden", &topics, EAGER);
+    // Partitions are taken away and given anew at every change.
+    let properties = r#""session.timeout.ms" = "6000", "partition.assignment.strategy" = "range""#;
+    let reads = format!("topics = [{:?}]\ngroup = \"hidden\"", topics.input);
+    let file = pipeline_of("hidden", &reads, properties, &topics, EAGER);
     let mut before = Worker::run("before", &file, &[]);
     before.wait_ready();
     wait_for(&mut referee, &topics, 400, 120, &[&before]);
