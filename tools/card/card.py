@@ -43,7 +43,7 @@ def measured(bench, work):
     sizes, archives = bench.sizes, bench.archives
     out = {"sizes": asdict(sizes), "seed": sets.SEED, "resamples": figures.RESAMPLES}
     genres, sentences = zip(*sets.web_sentences(archives, sizes.sentences))
-    passages = sets.web_passages(archives)
+    passages = sets.web_passages(archives, sizes.passages)
     out["damage"] = {}
     out["damage"]["web sentences"], short, clean = measure.separation_of_damage(bench, "sentences", sentences, measure.SHORT)
     out["damage"]["web passages"], long, clean_passages = measure.separation_of_damage(bench, "passages", [t for _, t in passages], measure.LONG)

@@ -37,14 +37,18 @@ class Sizes:
     blimp_pairs: int = 1000  # of each subset: all
     zorro_pairs: int = 150  # of each paradigm, of 2,000
     sentences: int = 200
+    passages: int = 1000  # all
     exact_passages: int = 24
     machine_pairs: int = 25  # of each data set and generator
     human_passages: int = 80  # of each data set, those of the pairs not counted
     messages: int = 80  # of each label
+    ocr_pairs: int = 1000  # all
+    demo_texts: int = 1000  # of each kind: all
     crows_pairs: int = 150  # of 1,508
 
 
-QUICK = Sizes(blimp_pairs=20, zorro_pairs=10, sentences=30, exact_passages=4, machine_pairs=5, human_passages=10, messages=20, crows_pairs=40)
+QUICK = Sizes(blimp_pairs=4, zorro_pairs=3, sentences=10, passages=8, exact_passages=3, machine_pairs=1, human_passages=8, messages=6, ocr_pairs=8, demo_texts=4,
+              crows_pairs=6)
 
 
 @dataclass
@@ -111,7 +115,7 @@ def separation_of_damage(bench, kind, texts, tables):
 
 def ocr(bench):
     """Real readings of scanned pages against their ground truth, by set and together."""
-    pairs = sets.ocr(bench.archives)
+    pairs = sets.ocr(bench.archives, bench.sizes.ocr_pairs)
     texts = [Text(f"{side}/{i}", text) for i, (_, *both) in enumerate(pairs) for side, text in zip(("ocr", "truth"), both)]
     scores = bench.tamis.score("ocr", texts, SHORT)
     out = {}
@@ -138,7 +142,7 @@ def spam(bench, clean_scores, clean):
 
 def demo(bench):
     """The demo's own kinds against its prose: boilerplate and the rest, none of it from the training texts."""
-    rows = sets.demo()
+    rows = sets.demo(bench.sizes.demo_texts)
     texts = [Text(str(i), text) for i, (*_, text) in enumerate(rows)]
     scores = bench.tamis.score("demo", texts, LONG)
     ids = defaultdict(list)

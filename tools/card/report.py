@@ -47,7 +47,7 @@ def counted(found):
     parts = []
     for name, by_signal in found.items():
         f = next(iter(by_signal.values()))
-        parts.append(f"{name} {f['bad']}" if f["bad"] != f["clean"] else f"{name} {f['bad']} pairs")
+        parts.append(f"{name} {f['bad']} pairs" if "above_its_original" in f else f"{name} {f['bad']} against {f['clean']}")
     return "; ".join(parts)
 
 

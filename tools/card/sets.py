@@ -102,8 +102,8 @@ def web_sentences(archives, count):
     return [(r["genre"], r["text"]) for r in sample(rows, count, "web sentences")]
 
 
-def web_passages(archives):
-    """Whole documents of the treebank, [(genre, text)]: sentences joined by spaces, up to the longest length, if at least the shortest."""
+def web_passages(archives, count):
+    """Whole documents of the treebank, [(genre, text)]: sentences joined by spaces, up to the longest length, if at least the shortest; at most `count`."""
     documents = defaultdict(list)
     for r in archives.rows("ewt-dev"):
         documents[r["genre"], r["id"].rsplit("-", 1)[0]].append(r["text"])
@@ -118,7 +118,7 @@ def web_passages(archives):
             words += size
         if words >= PASSAGE_WORDS[0]:
             out.append((genre, " ".join(taken)))
-    return out
+    return sample(out, count, "web passages")
 
 
 def machine(archives, count):
@@ -140,9 +140,9 @@ def human(archives, count):
     return [(source, text) for source, texts in sorted(passages.items()) for text in sample(texts, count, f"human {source}")]
 
 
-def ocr(archives):
-    """[(set, OCR's reading, ground truth)], all pairs."""
-    return [(r["set"], r["ocr"], r["gt"]) for r in archives.rows("ocr-pairs-slice")]
+def ocr(archives, count):
+    """[(set, OCR's reading, ground truth)], the first `count`."""
+    return [(r["set"], r["ocr"], r["gt"]) for r in archives.rows("ocr-pairs-slice")][:count]
 
 
 def messages(archives, count):
@@ -151,8 +151,8 @@ def messages(archives, count):
     return {label: sample((r["text"] for r in rows if r["label"] == label), count, f"sms {label}") for label in ("ham", "spam")}
 
 
-def demo():
-    """[(kind, expected verdict, text)] of the demo's sample, without what can't be decoded or holds no text."""
+def demo(count):
+    """[(kind, expected verdict, text)] of the demo's sample, at most `count` of each kind, without what can't be decoded or holds no text."""
     labels = [line.split("\t") for line in (DEMO / "labels.tsv").read_text(encoding="utf-8").splitlines()[1:]]
     out = []
     for line, (_, _, expected, kind, _) in zip((DEMO / "sample.jsonl").read_bytes().splitlines(), labels, strict=True):
@@ -160,7 +160,7 @@ def demo():
             text = json.loads(line.decode("utf-8"))["text"]
         except (ValueError, KeyError, TypeError):
             continue
-        if isinstance(text, str) and text.strip():
+        if isinstance(text, str) and text.strip() and sum(k == kind for k, *_ in out) < count:
             out.append((kind, expected, text))
     return out
 
