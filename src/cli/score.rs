@@ -90,6 +90,8 @@ impl Tally {
                 SignalSettings::Pll(_)
                 | SignalSettings::SequenceClassifier(_)
                 | SignalSettings::TokenClassifier(_)
+                | SignalSettings::Embedding(_)
+                | SignalSettings::Prompt(_)
                 | SignalSettings::Text(_) => return None,
             };
             let (title, tokens_name) = (format!("{table}: {what}"), format!("{table}.tokens"));

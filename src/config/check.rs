@@ -201,9 +201,10 @@ fn signals(settings: &Settings, problems: &mut Problems) {
         let checked = match signal {
             SignalSettings::Pll(pll) => pll.check(name),
             SignalSettings::Nelbo(nelbo) => nelbo.check(name),
-            SignalSettings::SequenceClassifier(_) | SignalSettings::TokenClassifier(_) => {
-                signal.head().map_or(Ok(()), |head| head.check(name))
-            }
+            SignalSettings::SequenceClassifier(_)
+            | SignalSettings::TokenClassifier(_)
+            | SignalSettings::Embedding(_)
+            | SignalSettings::Prompt(_) => signal.head().map_or(Ok(()), |head| head.check(name)),
             SignalSettings::Text(_) => Ok(()),
         };
         match checked {

@@ -76,6 +76,10 @@ pub enum SignalSettings {
     SequenceClassifier(scorer::SequenceSettings),
     /// `kind = "token-classifier"`: how many tokens a model flags.
     TokenClassifier(scorer::TokenSettings),
+    /// `kind = "embedding"`: a small head over an encoder.
+    Embedding(scorer::EmbeddingSettings),
+    /// `kind = "prompt"`: label words at a template's mask.
+    Prompt(scorer::PromptSettings),
     /// `kind = "text"`: counts and rates of the text itself.
     Text(signals::Settings),
 }
@@ -89,6 +93,8 @@ enum Kind {
     Nelbo(scorer::NelboSettings),
     SequenceClassifier(scorer::SequenceSettings),
     TokenClassifier(scorer::TokenSettings),
+    Embedding(scorer::EmbeddingSettings),
+    Prompt(scorer::PromptSettings),
     Text(signals::Settings),
 }
 
@@ -99,6 +105,8 @@ impl From<Kind> for SignalSettings {
             Kind::Nelbo(settings) => Self::Nelbo(settings),
             Kind::SequenceClassifier(settings) => Self::SequenceClassifier(settings),
             Kind::TokenClassifier(settings) => Self::TokenClassifier(settings),
+            Kind::Embedding(settings) => Self::Embedding(settings),
+            Kind::Prompt(settings) => Self::Prompt(settings),
             Kind::Text(settings) => Self::Text(settings),
         }
     }
@@ -111,7 +119,9 @@ impl SignalSettings {
         match self {
             Self::Pll(settings) => Some(settings.shape()),
             Self::Nelbo(settings) => Some(settings.shape()),
-            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => self.head().map(scorer::Head::shape),
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) | Self::Embedding(_) | Self::Prompt(_) => {
+                self.head().map(scorer::Head::shape)
+            }
             Self::Text(_) => None,
         }
     }
@@ -121,7 +131,12 @@ impl SignalSettings {
     pub fn stop(&self) -> Option<String> {
         match self {
             Self::Pll(settings) => settings.stop_promise(),
-            Self::Nelbo(_) | Self::SequenceClassifier(_) | Self::TokenClassifier(_) | Self::Text(_) => None,
+            Self::Nelbo(_)
+            | Self::SequenceClassifier(_)
+            | Self::TokenClassifier(_)
+            | Self::Embedding(_)
+            | Self::Prompt(_)
+            | Self::Text(_) => None,
         }
     }
 
@@ -131,6 +146,8 @@ impl SignalSettings {
         match self {
             Self::SequenceClassifier(settings) => Some(scorer::Head::Sequence(settings)),
             Self::TokenClassifier(settings) => Some(scorer::Head::Tokens(settings)),
+            Self::Embedding(settings) => Some(scorer::Head::Embedding(settings)),
+            Self::Prompt(settings) => Some(scorer::Head::Prompt(settings)),
             Self::Pll(_) | Self::Nelbo(_) | Self::Text(_) => None,
         }
     }
@@ -142,7 +159,7 @@ impl SignalSettings {
         match self {
             Self::Pll(settings) => named(settings.signal_tails()),
             Self::Nelbo(settings) => named(settings.signal_tails()),
-            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => {
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) | Self::Embedding(_) | Self::Prompt(_) => {
                 named(self.head().map(scorer::Head::signal_tails).unwrap_or_default())
             }
             Self::Text(_) => {
@@ -157,7 +174,7 @@ impl SignalSettings {
         match self {
             Self::Pll(settings) => Some((&settings.model, scorer::Task::Masked(settings.needs()))),
             Self::Nelbo(settings) => Some((&settings.model, scorer::Task::Masked(engine::Needs::default()))),
-            Self::SequenceClassifier(_) | Self::TokenClassifier(_) => {
+            Self::SequenceClassifier(_) | Self::TokenClassifier(_) | Self::Embedding(_) | Self::Prompt(_) => {
                 self.head().map(|head| (head.shape().model, head.task()))
             }
             Self::Text(_) => None,

@@ -147,9 +147,8 @@ impl Batch {
             for position in passes.masked(row.pass) {
                 batch.ids[start + *position as usize] = i64::from(mask_id);
             }
-            for position in row.scored() {
-                let position = *position as usize;
-                batch.targets.push(Target { row: number, position, id: passes.ids()[position] as usize });
+            for (position, id) in passes.targets(row.pass) {
+                batch.targets.push(Target { row: number, position: position as usize, id: id as usize });
             }
             batch.real_tokens += row.tokens();
         }

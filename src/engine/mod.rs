@@ -23,16 +23,18 @@ mod queue;
 mod reading;
 mod rows;
 mod settings;
+mod small;
 
 pub use error::Error;
 pub use handle::{Engine, Vocabulary};
 pub use library::runtime;
 pub use load::{Export, Standing};
-pub use model::files;
+pub use model::{files, graph_sha256};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};
 pub use settings::{Device, HeadCheck, Settings};
+pub use small::SmallGraph;
 
 #[cfg(test)]
 mod tests;

@@ -142,6 +142,14 @@ pub(super) fn fingerprint(dir: &Path, weights: &[String]) -> Result<[u8; 32], Er
     Ok(*hasher.finalize().as_bytes())
 }
 
+/// The sha256 of `model.onnx` in `dir`, in hexadecimal: what a head says that it was fitted on.
+///
+/// # Errors
+/// The file can't be read.
+pub fn graph_sha256(dir: &Path) -> Result<String, Error> {
+    sha256(&dir.join(GRAPH))
+}
+
 /// Opens a file that ends: a pipe or a device might never.
 fn open(path: &Path) -> Result<File, Error> {
     let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;

@@ -295,7 +295,11 @@ pub(super) fn session(
 }
 
 /// Shapes change with every batch, so memory is not planned by shape; threads don't spin between batches.
-fn options(builder: SessionBuilder, settings: &Settings, optimiser: Optimiser) -> Result<SessionBuilder, ort::Error> {
+pub(super) fn options(
+    builder: SessionBuilder,
+    settings: &Settings,
+    optimiser: Optimiser,
+) -> Result<SessionBuilder, ort::Error> {
     let level = match optimiser {
         Optimiser::On => GraphOptimizationLevel::All,
         Optimiser::Off => GraphOptimizationLevel::Disable,

@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Passes {
     ids: Arc<[u32]>,
     positions: Vec<u32>,
+    /// Ids that are asked for in place of the window's own.
+    asked: Vec<u32>,
     spans: Vec<Span>,
     /// Readings of all passes together.
     readings: usize,
@@ -21,6 +23,8 @@ pub struct Passes {
 struct Span {
     masked: Range<usize>,
     scored: Range<usize>,
+    /// Where the ids for its scored positions start in `asked`, where they are not the window's own.
+    asked: Option<usize>,
     /// Where its readings start in the answer.
     start: usize,
 }
@@ -29,13 +33,13 @@ impl Passes {
     /// No pass yet over a window's ids, wrapped in its special tokens, `[T]`.
     #[must_use]
     pub fn over(ids: Arc<[u32]>) -> Self {
-        Self { ids, positions: Vec::new(), spans: Vec::new(), readings: 0 }
+        Self { ids, positions: Vec::new(), asked: Vec::new(), spans: Vec::new(), readings: 0 }
     }
 
     /// Adds a pass that masks `positions` together and scores each of them. None is no pass.
     pub fn mask(&mut self, positions: impl IntoIterator<Item = u32>) {
         let span = self.append(positions);
-        self.add(span.clone(), span);
+        self.add(span.clone(), span, None);
     }
 
     /// Adds a pass that masks `masked`, which may be nothing, and scores the window's own ids at `scored`, masked there or not.
@@ -43,7 +47,16 @@ impl Passes {
     pub fn mask_and_score(&mut self, masked: impl IntoIterator<Item = u32>, scored: impl IntoIterator<Item = u32>) {
         let masked = self.append(masked);
         let scored = self.append(scored);
-        self.add(masked, scored);
+        self.add(masked, scored, None);
+    }
+
+    /// Adds a pass that masks `position` and reads there each of `ids`, whatever the window has there. None is no pass.
+    pub fn mask_and_ask(&mut self, position: u32, ids: impl IntoIterator<Item = u32>) {
+        let start = self.asked.len();
+        self.asked.extend(ids);
+        let masked = self.append([position]);
+        let scored = self.append(std::iter::repeat_n(position, self.asked.len() - start));
+        self.add(masked, scored, Some(start));
     }
 
     fn append(&mut self, positions: impl IntoIterator<Item = u32>) -> Range<usize> {
@@ -52,11 +65,11 @@ impl Passes {
         start..self.positions.len()
     }
 
-    fn add(&mut self, masked: Range<usize>, scored: Range<usize>) {
+    fn add(&mut self, masked: Range<usize>, scored: Range<usize>, asked: Option<usize>) {
         if !scored.is_empty() {
             let start = self.readings;
             self.readings += scored.len();
-            self.spans.push(Span { masked, scored, start });
+            self.spans.push(Span { masked, scored, asked, start });
         }
     }
 
@@ -88,6 +101,15 @@ impl Passes {
         &self.positions[self.spans[pass].scored.clone()]
     }
 
+    /// The positions that a pass scores, and the id that is read at each.
+    pub(super) fn targets(&self, pass: usize) -> impl Iterator<Item = (u32, u32)> {
+        let span = &self.spans[pass];
+        self.scored(pass).iter().enumerate().map(move |(at, position)| match span.asked {
+            Some(start) => (*position, self.asked[start + at]),
+            None => (*position, self.ids[*position as usize]),
+        })
+    }
+
     /// Where a pass's readings stand in the answer.
     pub(super) fn place(&self, pass: usize) -> Range<usize> {
         let span = &self.spans[pass];
@@ -106,6 +128,7 @@ impl Passes {
             span.scored.clone().step_by(most).map(move |from| Span {
                 masked: span.masked.clone(),
                 scored: from..end.min(from + most),
+                asked: span.asked.map(|asked| asked + from - span.scored.start),
                 start: span.start + from - span.scored.start,
             })
         };
@@ -152,5 +175,18 @@ mod tests {
             ]
         );
         assert_eq!(passes.readings(), 10);
+    }
+
+    #[test]
+    fn other_ids_than_the_windows_can_be_asked_for_and_keep_their_order_when_split() {
+        let mut passes = Passes::over(vec![7, 8, 9].into());
+        passes.mask([0]);
+        passes.mask_and_ask(1, [20, 21, 22]);
+        passes.mask_and_ask(1, []);
+        assert_eq!((passes.count(), passes.readings()), (2, 4));
+        passes.split(2);
+        let targets: Vec<Vec<(u32, u32)>> = (0..passes.count()).map(|pass| passes.targets(pass).collect()).collect();
+        assert_eq!(targets, [vec![(0, 7)], vec![(1, 20), (1, 21)], vec![(1, 22)]]);
+        assert_eq!(passes.masked(2), [1]);
     }
 }

@@ -4,6 +4,7 @@
 //! In: a model's bytes, with inputs `[B,T]` and output `logits [B,T,V]`. Out: bytes of a model with two more inputs,
 //! `mask_index` (int64 `[M,2]`: row, position) and `target_ids` (int64 `[M]`), and with the output `logprob` (float32 `[M]`): the
 //! log-softmax of the logits at each such position, taken at its target; on demand also ranks and odds, see [`Outputs`].
+//! Or, of the same bytes, an encoder: the graph cut before its last product, see [`hidden()`].
 //! Invariants: nothing of size B·T·V is left in the graph; what isn't understood is an error that says why, never a guess and
 //! never a panic; weights are neither changed nor, in files of their own, looked at, and such files lie below the model's directory.
 //! Whether the rewritten graph computes the same is for its runner to
@@ -12,6 +13,7 @@
 
 mod error;
 mod facts;
+mod hidden;
 mod index;
 mod local;
 mod pick;
@@ -23,6 +25,7 @@ mod within;
 
 pub use error::Error;
 pub use facts::{Facts, Precision, describe};
+pub use hidden::hidden;
 pub use pick::Outputs;
 pub use splice::{Cut, Rewritten, Weights, rewrite};
 

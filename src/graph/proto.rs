@@ -296,6 +296,14 @@ impl ValueInfo {
     }
 }
 
+impl ValueInfo {
+    /// A tensor of which only the type is told.
+    pub(super) fn of_any_shape(name: &str, element: i32) -> Self {
+        let kind = Type { tensor: Some(TensorType { element: Some(element), shape: None }) }.encode_to_vec();
+        Self { name: Some(name.to_owned()), kind: Some(kind.into()), ..Self::default() }
+    }
+}
+
 impl Node {
     /// A node of the standard operators with one output, named after it.
     pub(super) fn new(op_type: &str, input: &[&str], output: &str) -> Self {

@@ -17,7 +17,7 @@ pub(super) const TARGET_IDS: &str = "target_ids";
 /// Every other new name starts with this.
 const PREFIX: &str = "tamis.hoisted";
 /// The first version of the standard operators with `GatherND` and `GatherElements` as they are used here.
-const OPSET_MIN: i64 = 11;
+pub(super) const OPSET_MIN: i64 = 11;
 
 /// `TensorProto.DataLocation`: in a file.
 const EXTERNAL: i32 = 1;
@@ -107,7 +107,7 @@ fn refuse_unfamiliar(opset: i64, graph: &Graph) -> Result<(), Error> {
 
 /// The output of that name, or the only one, or the only one with an axis for rows, one for positions and one more: a model may have other
 /// heads beside (`prediction_logits` beside `seq_relationship_logits`).
-fn logits(graph: &Graph) -> Result<String, Error> {
+pub(super) fn logits(graph: &Graph) -> Result<String, Error> {
     let mut with_axes = graph.output.iter().filter(|output| output.axes() == Some(3));
     let named = graph.output.iter().find(|output| output.name() == "logits");
     let only = with_axes.next().filter(|_| with_axes.next().is_none());
@@ -167,15 +167,22 @@ fn nodes(index: &Index<'_>, region: &Region) -> Vec<Node> {
     nodes
 }
 
+/// Those of `weights` that `nodes` read, through graphs within them too.
+pub(super) fn read_by(nodes: &[Node], mut weights: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+    let within = nodes.iter().map(within::read_by).collect::<Result<Vec<_>, _>>()?.concat();
+    let read: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).chain(&within).map(String::as_str).collect();
+    weights.retain(|tensor| read.contains(tensor.name()));
+    Ok(weights)
+}
+
 /// The graph around its new nodes, without what none of them reads.
 fn assemble(graph: Graph, nodes: Vec<Node>, pick: Pick) -> Result<Graph, Error> {
     let mut initializer = graph.initializer;
     initializer.push(Tensor::int64s(&named("places.shape"), &[1, -1, 2]));
     initializer.extend(pick.weights);
     let weights: HashSet<String> = initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
-    let within = nodes.iter().map(within::read_by).collect::<Result<Vec<_>, _>>()?.concat();
-    let read: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).chain(&within).map(String::as_str).collect();
-    initializer.retain(|tensor| read.contains(tensor.name()));
+    let initializer = read_by(&nodes, initializer)?;
+    let read: HashSet<&str> = initializer.iter().map(|tensor| tensor.name()).collect();
     let mut input = graph.input;
     input.retain(|value| read.contains(value.name()) || !weights.contains(value.name()));
     input.extend([ValueInfo::tensor(MASK_INDEX, INT64, &[2]), ValueInfo::tensor(TARGET_IDS, INT64, &[])]);

@@ -32,7 +32,9 @@ mod tail;
 pub use card::Card;
 pub use certificate::{Cell, Certificate};
 pub use error::Error;
-pub use head::{Activation, Head, HeadScorer, Pool, SequenceSettings, TokenSettings};
+pub use head::{
+    Activation, EmbeddingSettings, Head, HeadScorer, Pool, Pooling, PromptSettings, SequenceSettings, TokenSettings,
+};
 pub use health::Health;
 pub use inspect::{Inspection, Kind, Pace, Special, Vocabulary, inspect};
 pub use measure::Measure;

@@ -8,7 +8,7 @@ use crate::graph::{self, Precision, Weights};
 use crate::telemetry::{self, Leg, metrics};
 use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
@@ -67,6 +67,7 @@ impl Task {
 /// A model that several scorers may share.
 pub struct Model {
     name: String,
+    dir: PathBuf,
     card: Card,
     tokenizer: Arc<Tokenizer>,
     engine: Engine,
@@ -136,8 +137,9 @@ impl Model {
         let vocabulary = vocabulary(&name, &tokenizer)?;
         let facts = describe(&settings.path)?;
         let tolerance = tolerance_nats(facts.precision);
-        let engine = Engine::load_one_pass(settings, vocabulary, pass, None, &facts.external, tolerance)?;
-        Ok(Self::of(name, card, tokenizer, engine, Needs::default()))
+        let graph = cut(&settings.path, pass, &facts)?;
+        let engine = Engine::load_one_pass(settings, vocabulary, pass, graph, &facts.external, tolerance)?;
+        Ok(Self::of((name, &settings.path), card, tokenizer, engine, Needs::default()))
     }
 
     /// The parts of a model, its head not tried.
@@ -152,13 +154,14 @@ impl Model {
         let leaps = facts.precision == Precision::Integer;
         let export = Export { weights: facts.external, tolerance_nats, leaps, rewrite };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
-        Ok(Self::of(name, card, tokenizer, engine, needs))
+        Ok(Self::of((name, &settings.path), card, tokenizer, engine, needs))
     }
 
-    fn of(name: String, card: Card, tokenizer: Tokenizer, engine: Engine, needs: Needs) -> Self {
+    fn of((name, dir): (String, &Path), card: Card, tokenizer: Tokenizer, engine: Engine, needs: Needs) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
-        Self { name, card, tokenizer: Arc::new(tokenizer), engine, needs, unhealthy: None, cores }
+        let (dir, tokenizer) = (dir.to_owned(), Arc::new(tokenizer));
+        Self { name, dir, card, tokenizer, engine, needs, unhealthy: None, cores }
     }
 
     /// Forward passes that the device has ended since the start.
@@ -179,6 +182,11 @@ impl Model {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The model's directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// What `config.json` says of the model.
@@ -265,6 +273,19 @@ pub(super) fn describe(dir: &Path) -> Result<graph::Facts, Error> {
     }
     let bytes = std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?;
     graph::describe(bytes).map_err(|source| Error::Export { path, source })
+}
+
+/// For hidden states of a graph that gives logits only: the graph before its last product.
+fn cut(dir: &Path, pass: OnePass, facts: &graph::Facts) -> Result<Option<Vec<u8>>, Error> {
+    let is_hidden = matches!(pass, OnePass::Mean | OnePass::First);
+    let has = |name: &&str| facts.outputs.iter().any(|output| output == name);
+    if !is_hidden || engine::HIDDEN.iter().any(has) || !has(&"logits") {
+        return Ok(None);
+    }
+    let path = dir.join(GRAPH);
+    let bytes =
+        std::fs::read(&path).map_err(|error| Error::Unreadable { path: path.clone(), why: error.to_string() })?;
+    graph::hidden(bytes).map(Some).map_err(|source| Error::Export { path, source })
 }
 
 /// How far apart two orders of computing the same graph may lie by rounding. Half precision keeps three digits; quantised

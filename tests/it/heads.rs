@@ -8,7 +8,10 @@ use std::time::Duration;
 use tamis::cache::{self, Cache};
 use tamis::corpus::{Document, SignalValue, Signals};
 use tamis::engine::{self, HeadCheck, OnePass};
-use tamis::scorer::{Activation, Head, HeadScorer, Model, Pool, SequenceSettings, TokenSettings};
+use tamis::scorer::{
+    Activation, EmbeddingSettings, Head, HeadScorer, Model, Pool, Pooling, PromptSettings, SequenceSettings,
+    TokenSettings,
+};
 
 /// Of probabilities, and of nats a token.
 const TOLERANCE: f64 = 2e-5;
@@ -222,7 +225,6 @@ async fn documents_at_once_get_the_numbers_that_they_get_alone() {
     assert!(running.join_all().await.into_iter().all(|apart| apart <= TOLERANCE));
 }
 
-/// A cache, and how many windows it holds.
 fn cache(dir: &Path) -> Cache {
     Cache::open(&cache::Settings { path: dir.to_owned(), ..cache::Settings::default() }, "0")
 }
@@ -250,4 +252,204 @@ async fn the_cache_keeps_what_the_model_said_whatever_becomes_of_it() {
     }
     assert_eq!(model.passes(), passes, "none of them took the device");
     model.close(Duration::from_secs(10)).await.unwrap();
+}
+
+fn embedding(file: &str, labels: &[&str], pooling: Pooling, pool: Pool) -> EmbeddingSettings {
+    EmbeddingSettings {
+        head: folder("encoder").join(file),
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        pooling,
+        pool,
+        window_tokens: 24,
+        ..EmbeddingSettings::default()
+    }
+}
+
+/// The kinds of heads in files: their labels, and how they take an encoder's states.
+const FILES: [(&str, &[&str], Pooling); 3] = [
+    ("linear.json", &["ham", "spam"], Pooling::Mean),
+    ("trees.json", &["spam"], Pooling::First),
+    ("head.onnx", &["ham", "spam"], Pooling::Mean),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn linear_heads_trees_and_onnx_heads_over_an_encoder_say_what_numpy_says() {
+    for (file, labels, pooling) in FILES {
+        for pool in [Pool::Max, Pool::Mean] {
+            let settings = embedding(file, labels, pooling, pool);
+            let pass = if pooling == Pooling::Mean { OnePass::Mean } else { OnePass::First };
+            let model = model("encoder", pass).await;
+            let scorer = HeadScorer::build("s", Head::Embedding(&settings), model, Cache::disabled()).await.unwrap();
+            let mut worst: f64 = 0.0;
+            for case in goldens("encoder").into_iter().filter(|case| case["file"] == file) {
+                let signals = scorer.score(&document(case["text"].as_str().unwrap())).await.unwrap();
+                counts(&signals, &case);
+                worst = worst.max(apart(&signals, labels, &pooled(&case, pool, labels.len()), &case));
+            }
+            println!("{file} {pool:?}: {worst:.1e}");
+            assert!(worst <= TOLERANCE, "{file} {pool:?}: {worst}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_fit_its_encoder_is_refused_with_what_is_wrong() {
+    let model = model("encoder", OnePass::Mean).await;
+    let told = async |settings: EmbeddingSettings, model: &Arc<Model>| {
+        let built = HeadScorer::build("s", Head::Embedding(&settings), Arc::clone(model), Cache::disabled()).await;
+        built.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let with = |file: &str, labels: &[&str]| embedding(file, labels, Pooling::Mean, Pool::Max);
+    assert_eq!(told(with("linear.json", &["ham", "spam"]), &model).await, "");
+    assert!(told(with("linear.json", &["spam", "ham"]), &model).await.contains("signals.s.labels: the head's are"));
+    assert!(told(with("head.onnx", &["spam"]), &model).await.contains("1 labels are given, and the head has 2"));
+    assert!(told(with("trees.json", &["spam"]), &model).await.contains("signals.s.pooling: "));
+    assert!(told(with("none.json", &["spam"]), &model).await.contains("none.json: can't be read"));
+    assert!(told(with("config.json", &["spam"]), &model).await.contains("not a head"));
+    // Another model of the same width: its graph's checksum is not the one that the head was fitted on.
+    let masked = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families/bert");
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in
+        [("script.onnx", "model.onnx"), ("config.json", ""), ("tokenizer.json", ""), ("tokenizer_config.json", "")]
+    {
+        std::fs::copy(masked.join(from), dir.path().join(if to.is_empty() { from } else { to })).unwrap();
+    }
+    let other = Arc::new(Model::load_one_pass("tiny", &settings(dir.path()), OnePass::Mean).await.unwrap());
+    assert!(told(with("linear.json", &["ham", "spam"]), &other).await.contains("fitted on another encoder"));
+}
+
+#[tokio::test]
+async fn every_familys_masked_model_is_an_encoder_before_its_last_product() {
+    let families =
+        ["albert", "bert", "deberta-v3", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"];
+    let mut refused = Vec::new();
+    for family in families {
+        for graph in ["script", "dynamo"] {
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(family);
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::copy(from.join(format!("{graph}.onnx")), dir.path().join("model.onnx")).unwrap();
+            for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+                std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
+            }
+            match Model::load_one_pass("tiny", &settings(dir.path()), OnePass::Mean).await {
+                Ok(model) => assert!([8, 16].contains(&model.engine().width()), "{family} {graph}"),
+                Err(error) => refused.push(format!("{family} {graph}: {error}")),
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prompts_say_what_numpy_says_of_the_words_at_the_mask() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families/bert");
+    std::fs::copy(from.join("script.onnx"), dir.path().join("model.onnx")).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    let own = engine::Settings { head_check: HeadCheck::Warn, ..settings(dir.path()) };
+    let model = Arc::new(Model::load("tiny", &own, engine::Needs::default()).await.unwrap());
+    assert_eq!(model.engine().head(), "hoisted", "nothing as wide as the vocabulary leaves the device");
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let base = PromptSettings {
+        template: "They said: {text} It was about {mask}.".replace(" about", ""),
+        window_tokens: 12,
+        labels: [("place", words(&["there"])), ("time", words(&["when"])), ("work", words(&["one", "do"]))]
+            .map(|(label, words)| (label.to_owned(), words))
+            .into(),
+        ..PromptSettings::default()
+    };
+    let labels = ["place", "time", "work"];
+    let mut worst: f64 = 0.0;
+    for case in goldens("prompt") {
+        for pool in [Pool::Max, Pool::Mean] {
+            let free = if case["calibrated"] == true { base.content_free.clone() } else { Vec::new() };
+            let most = usize::try_from(case["max_windows"].as_u64().unwrap()).unwrap();
+            let settings = PromptSettings { pool, max_windows: most, content_free: free, ..base.clone() };
+            let head = Head::Prompt(&settings);
+            let scorer = HeadScorer::build("s", head, Arc::clone(&model), Cache::disabled()).await.unwrap();
+            let signals = scorer.score(&document(case["text"].as_str().unwrap())).await.unwrap();
+            counts(&signals, &case);
+            assert_eq!(number(&signals, "tokens_left_out"), case["left_out"].as_f64(), "{case}");
+            worst = worst.max(apart(&signals, &labels, &pooled(&case, pool, 3), &case));
+        }
+    }
+    println!("prompt: {worst:.1e}");
+    assert!(worst <= TOLERANCE, "{worst}");
+    for (word, part) in [("supercalifragilistic", "tokens of the model"), ("there", "the token of another word")] {
+        let mut settings = base.clone();
+        settings.labels.insert("zother".to_owned(), words(&[word]));
+        let built = HeadScorer::build("s", Head::Prompt(&settings), Arc::clone(&model), Cache::disabled()).await;
+        let told = built.err().unwrap().to_string();
+        assert!(told.contains("signals.s.labels: zother: ") && told.contains(part), "{told}");
+    }
+    let long = PromptSettings { window_tokens: 38, ..base };
+    let built = HeadScorer::build("s", Head::Prompt(&long), Arc::clone(&model), Cache::disabled()).await;
+    assert!(built.err().unwrap().to_string().contains("tokens of the template"));
+}
+
+/// Scores texts by a pipeline file as it stands, but for `sets`; the output's lines.
+fn scored(pipeline: &str, key: &str, texts: &[&str], sets: &[String]) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.jsonl");
+    let lines: Vec<String> = texts.iter().map(|text| serde_json::json!({ key: text }).to_string()).collect();
+    std::fs::write(&input, lines.join("\n")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tamis"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["score", pipeline, "--input"]).arg(input);
+    let own = [format!("cache.path={}", dir.path().display())];
+    own.iter().chain(sets).for_each(|set| _ = command.args(["--set", set]));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{pipeline}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn pipelines_for_models_of_ones_own_run_on_a_tiny_export_of_that_shape() {
+    for (pipeline, table, fixture, signal, key) in [
+        ("toxicity", "toxicity", "toxicity", "toxicity.toxic", "text"),
+        ("phishing-urls", "phishing", "phishing", "phishing.phishing", "url"),
+        ("prompt-injection", "injection", "injection", "injection.injection", "text"),
+        ("machine-text", "detector", "machine", "detector.fake", "text"),
+    ] {
+        let cases = goldens(fixture);
+        let (labels, pool) = match fixture {
+            "machine" => (["fake", "real"].to_vec(), Pool::Mean),
+            _ => (CLASSIFIERS.iter().find(|(name, _)| *name == fixture).unwrap().1.to_vec(), Pool::Max),
+        };
+        let at = labels.iter().position(|label| signal.ends_with(&format!(".{label}"))).unwrap();
+        let sets = [
+            format!("models.{table}.path=tests/fixtures/heads/{fixture}"),
+            // The fixtures have 40 positions, and are scored as they are written.
+            format!("signals.{table}.window_tokens=24"),
+            "document.normalize=none".to_owned(),
+        ];
+        let texts: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
+        let lines = scored(&format!("pipelines/bring-your-own/{pipeline}.toml"), key, &texts, &sets);
+        assert_eq!(lines.len(), cases.len());
+        for (line, case) in lines.iter().zip(&cases) {
+            match (line["signals"][signal].as_f64(), pooled(case, pool, labels.len())[at]) {
+                (Some(ours), Some(theirs)) => assert!((ours - theirs).abs() <= TOLERANCE, "{line} {case}"),
+                (ours, theirs) => assert_eq!(ours, theirs, "{line}"),
+            }
+            assert_eq!(line["status"], if case["tokens"] == 0 { "unscorable" } else { "scored" }, "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_spam_pipeline_runs_as_it_stands() {
+    let texts = [
+        "URGENT! You have won a 1 week FREE membership in our 100,000 pounds prize draw. Call 09061701461 now to claim, 150p/min",
+        "Are you still coming over tonight? I'll be home around eight, just let yourself in.",
+        "The committee will meet again in March to discuss the remaining points of the report.",
+    ];
+    let lines = scored("pipelines/spam.toml", "text", &texts, &[]);
+    let verdicts: Vec<&str> = lines.iter().map(|line| line["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["fail", "pass", "pass"], "{lines:#?}");
 }

@@ -31,10 +31,11 @@ done
 share=$prefix/share/tamis
 for file in pipelines/*.toml; do
     put 644 "$file" "share/tamis/$file"
-    sed -i "s#\"models/#\"$share/models/#; s#pipelines/demo/#$share/pipelines/demo/#; s#tamis \\(run\\|score\\) pipelines/#tamis \\1 $share/pipelines/#" \
+    sed -i "s#\"models/#\"$share/models/#; s#pipelines/demo/#$share/pipelines/demo/#; s#\"pipelines/heads/#\"$share/pipelines/heads/#; s#tamis \\(run\\|score\\) pipelines/#tamis \\1 $share/pipelines/#" \
         "$root$share/$file"
 done
 put 644 pipelines/README.md share/tamis/pipelines/README.md
+put 644 pipelines/heads/spam.json share/tamis/pipelines/heads/spam.json
 put 644 pipelines/demo/sample.jsonl share/tamis/pipelines/demo/sample.jsonl
 for file in README.md CHANGELOG.md LICENSE; do
     put 644 "$file" "share/doc/tamis/$file"

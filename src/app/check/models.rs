@@ -3,7 +3,7 @@
 use super::finding::{Finding, Findings, Grade, Table};
 use crate::cache::Cache;
 use crate::config::Settings;
-use crate::engine::{self, HeadCheck, OnePass};
+use crate::engine::{self, HeadCheck};
 use crate::scorer::{self, HeadScorer, Model, Task};
 use crate::tokenize::{self, Tokenizer};
 use std::path::Path;
@@ -146,9 +146,10 @@ async fn of_loaded(
     }
     let model = Arc::new(model);
     match task {
-        Task::OnePass(pass) => of_heads(pipeline, name, pass, &model, findings).await,
+        Task::OnePass(_) => {}
         Task::Masked(_) => of_health(name, settings, &model, findings),
     }
+    of_heads(pipeline, name, task, &model, findings).await;
     if model.close(CLOSE_BUDGET).await.is_err() {
         findings.warning(
             format!("models.{name}.device"),
@@ -171,11 +172,11 @@ fn of_health(name: &str, settings: &engine::Settings, model: &Model, findings: &
     }
 }
 
-/// The heads that read `model` by `pass`, built as a run would build them: their labels against the model's.
-async fn of_heads(settings: &Settings, name: &str, pass: OnePass, model: &Arc<Model>, findings: &mut Findings) {
+/// The heads that read `model` as it was loaded, built as a run would build them: their labels against the model's.
+async fn of_heads(settings: &Settings, name: &str, task: Task, model: &Arc<Model>, findings: &mut Findings) {
     for (signal, head) in settings.signals.iter().filter_map(|(signal, table)| Some((signal, table.head()?))) {
         if head.shape().model != name
-            || head.task() != Task::OnePass(pass)
+            || !task.serves(head.task())
             || head.shape().fits(signal, model.tokenizer()).is_err()
         {
             continue;

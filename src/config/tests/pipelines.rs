@@ -19,6 +19,8 @@ fn the_reference_is_equal_to_the_defaults() {
     expected.signals.insert("bound".to_owned(), SignalSettings::Nelbo(Default::default()));
     expected.signals.insert("toxic".to_owned(), SignalSettings::SequenceClassifier(Default::default()));
     expected.signals.insert("replaced".to_owned(), SignalSettings::TokenClassifier(Default::default()));
+    expected.signals.insert("spam".to_owned(), SignalSettings::Embedding(Default::default()));
+    expected.signals.insert("prompt".to_owned(), SignalSettings::Prompt(Default::default()));
     expected.signals.insert("text".to_owned(), SignalSettings::Text(Default::default()));
     let mut reference = loaded(&file("reference.toml"));
     let [example] = &reference.rules[..] else { panic!("one example of a rule") };

@@ -4,6 +4,8 @@ use crate::scorer::card::Card;
 
 /// Signals that every head has besides its labels.
 pub(super) const COUNTS: [&str; 3] = ["tokens", "windows", "unk_rate"];
+/// Tokens of a document that a prompt does not read.
+pub(super) const LEFT_OUT: &str = "tokens_left_out";
 /// More labels than this are a mistake: a vocabulary, say.
 const LABELS_MAX: usize = 1024;
 
@@ -31,7 +33,7 @@ pub(super) fn wrong<'a>(labels: impl IntoIterator<Item = &'a str>) -> Option<Str
         if label.is_empty() || plain(label) != **label {
             return Some(format!("{label:?} can't be part of a signal's name; write {:?}", plain(label)));
         }
-        if COUNTS.contains(label) {
+        if COUNTS.contains(label) || *label == LEFT_OUT {
             return Some(format!(
                 "{label:?} is the name of a signal that there is anyway; call the label something else"
             ));

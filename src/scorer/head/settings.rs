@@ -1,9 +1,12 @@
-//! Owns the keys of `[signals.X]` with `kind = "sequence-classifier"` and `"token-classifier"`.
+//! Owns the keys of `[signals.X]` with a `kind` that reads its model in one pass: `sequence-classifier`, `token-classifier`, `embedding`, `prompt`.
 
-use super::labels::{self, COUNTS};
-use crate::engine::OnePass;
+use super::labels::{self, COUNTS, LEFT_OUT};
+use super::prompt;
+use crate::engine::{Needs, OnePass};
 use crate::scorer::{Error, Shape, Task};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What windows of models with 512 positions and two special tokens hold.
 const WINDOW_TOKENS: usize = 510;
@@ -65,6 +68,55 @@ pub enum Activation {
     None,
 }
 
+/// `kind = "embedding"`: a small head over an encoder's hidden states, its weights in a file of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddingSettings {
+    /// Name of a `[models.X]` table: an encoder with `last_hidden_state [B,T,H]`, or a masked language model, which is cut before its last product.
+    pub model: String,
+    /// Content tokens of a window, at most. Window and special tokens together must fit the model's positions.
+    pub window_tokens: usize,
+    /// The head: weights as JSON (linear or trees), or an ONNX graph `[N,H]` to `[N,L]`.
+    pub head: PathBuf,
+    /// Names of the head's labels, in its order; each is a signal.
+    pub labels: Vec<String>,
+    /// How hidden states become the embedding of a window.
+    pub pooling: Pooling,
+    /// How windows become a document.
+    pub pool: Pool,
+}
+
+/// How a window's hidden states become its embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Their mean over the window's tokens, special ones included (Reimers and Gurevych 2019, "Sentence-BERT").
+    #[default]
+    Mean,
+    /// The first token's, `[CLS]` say.
+    First,
+}
+
+/// `kind = "prompt"`: which label words a masked language model puts at the mask of a template around the text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptSettings {
+    /// Name of a `[models.X]` table: a masked language model.
+    pub model: String,
+    /// Tokens of the text in one prompt, at most; template and special tokens come on top.
+    pub window_tokens: usize,
+    /// Windows of a document that are read, its first ones; 0 for all.
+    pub max_windows: usize,
+    /// The text around `{text}` and `{mask}`, each once.
+    pub template: String,
+    /// For each label the words that stand for it at the mask, each one token of the model.
+    pub labels: BTreeMap<String, Vec<String>>,
+    /// Texts without content: what the model says of them is taken off. Empty: nothing is.
+    pub content_free: Vec<String>,
+    /// How windows become a document.
+    pub pool: Pool,
+}
+
 /// A head's settings, whatever its kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Head<'a> {
@@ -72,6 +124,10 @@ pub enum Head<'a> {
     Sequence(&'a SequenceSettings),
     /// `kind = "token-classifier"`.
     Tokens(&'a TokenSettings),
+    /// `kind = "embedding"`.
+    Embedding(&'a EmbeddingSettings),
+    /// `kind = "prompt"`.
+    Prompt(&'a PromptSettings),
 }
 
 impl Default for SequenceSettings {
@@ -89,6 +145,42 @@ impl Default for SequenceSettings {
 impl Default for TokenSettings {
     fn default() -> Self {
         Self { model: "default".to_owned(), window_tokens: WINDOW_TOKENS, labels: Vec::new(), flags: Vec::new() }
+    }
+}
+
+impl Default for EmbeddingSettings {
+    fn default() -> Self {
+        Self {
+            model: "default".to_owned(),
+            window_tokens: WINDOW_TOKENS,
+            head: PathBuf::new(),
+            labels: Vec::new(),
+            pooling: Pooling::default(),
+            pool: Pool::default(),
+        }
+    }
+}
+
+impl Default for PromptSettings {
+    fn default() -> Self {
+        Self {
+            model: "default".to_owned(),
+            window_tokens: 128,
+            max_windows: 1,
+            template: "{text} It is {mask}.".to_owned(),
+            labels: BTreeMap::new(),
+            content_free: vec![String::new(), "N/A".to_owned()],
+            pool: Pool::default(),
+        }
+    }
+}
+
+impl Pooling {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::First => "first",
+        }
     }
 }
 
@@ -150,6 +242,25 @@ impl<'a> Head<'a> {
                 }
                 settings.flags_wrong().map_or(Ok(()), |why| wrong("flags", why))
             }
+            Self::Embedding(settings) => {
+                if settings.head.as_os_str().is_empty() {
+                    return wrong("head", "needs the head's file: JSON or ONNX".to_owned());
+                }
+                if settings.labels.is_empty() {
+                    return wrong("labels", "needs the head's labels, in its order".to_owned());
+                }
+                labels::wrong(settings.labels.iter().map(String::as_str)).map_or(Ok(()), |why| wrong("labels", why))
+            }
+            Self::Prompt(settings) => {
+                if let Some(why) = prompt::template_wrong(&settings.template) {
+                    return wrong("template", why);
+                }
+                if settings.labels.len() < 2 || settings.labels.values().any(Vec::is_empty) {
+                    return wrong("labels", "needs at least two labels, each with at least one word".to_owned());
+                }
+                let names = settings.labels.keys().map(String::as_str);
+                labels::wrong(names).map_or(Ok(()), |why| wrong("labels", why))
+            }
         }
     }
 
@@ -159,23 +270,24 @@ impl<'a> Head<'a> {
         let (model, masking, window_tokens) = match self {
             Self::Sequence(settings) => (&settings.model, "sequence-classifier", settings.window_tokens),
             Self::Tokens(settings) => (&settings.model, "token-classifier", settings.window_tokens),
+            Self::Embedding(settings) => (&settings.model, "embedding", settings.window_tokens),
+            Self::Prompt(settings) => (&settings.model, "prompt", settings.window_tokens),
         };
         Shape { model, masking, window_tokens, passes: 1 }
-    }
-
-    /// What is read of the model.
-    #[must_use]
-    pub fn pass(self) -> OnePass {
-        match self {
-            Self::Sequence(_) => OnePass::Sequence,
-            Self::Tokens(_) => OnePass::Tokens,
-        }
     }
 
     /// What its model is loaded for.
     #[must_use]
     pub fn task(self) -> Task {
-        Task::OnePass(self.pass())
+        match self {
+            Self::Sequence(_) => Task::OnePass(OnePass::Sequence),
+            Self::Tokens(_) => Task::OnePass(OnePass::Tokens),
+            Self::Embedding(settings) => match settings.pooling {
+                Pooling::Mean => Task::OnePass(OnePass::Mean),
+                Pooling::First => Task::OnePass(OnePass::First),
+            },
+            Self::Prompt(_) => Task::Masked(Needs::default()),
+        }
     }
 
     /// What the signals are called, behind the table's name and a dot.
@@ -184,8 +296,13 @@ impl<'a> Head<'a> {
         let mut tails: Vec<&str> = match self {
             Self::Sequence(settings) => settings.labels.iter().map(String::as_str).collect(),
             Self::Tokens(_) => TokenSettings::TAILS.to_vec(),
+            Self::Embedding(settings) => settings.labels.iter().map(String::as_str).collect(),
+            Self::Prompt(settings) => settings.labels.keys().map(String::as_str).collect(),
         };
         tails.extend(COUNTS);
+        if let Self::Prompt(_) = self {
+            tails.push(LEFT_OUT);
+        }
         tails
     }
 }
@@ -243,6 +360,26 @@ mod tests {
             let message = tokens(text).unwrap_err();
             assert!(message.starts_with("signals.rtd.flags: "), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn a_prompt_and_an_embedding_say_what_they_lack() {
+        let prompt = |text| {
+            let settings: PromptSettings = toml::from_str(text).unwrap();
+            Head::Prompt(&settings).check("p").map_err(|error| error.to_string()).err().unwrap_or_default()
+        };
+        let words = "labels = { good = [\"good\"], bad = [\"bad\"] }";
+        assert_eq!(prompt(words), "");
+        assert!(prompt("").starts_with("signals.p.labels: needs at least two"));
+        assert!(prompt("labels = { good = [\"good\"], bad = [] }").starts_with("signals.p.labels: "));
+        assert!(prompt(&format!("template = \"{{text}}\"\n{words}")).starts_with("signals.p.template: must hold"));
+        let embedding = |text| {
+            let settings: EmbeddingSettings = toml::from_str(text).unwrap();
+            Head::Embedding(&settings).check("e").map_err(|error| error.to_string()).err().unwrap_or_default()
+        };
+        assert!(embedding("").starts_with("signals.e.head: "));
+        assert!(embedding("head = \"h.json\"").starts_with("signals.e.labels: "));
+        assert_eq!(embedding("head = \"h.json\"\nlabels = [\"spam\"]"), "");
     }
 
     #[test]
