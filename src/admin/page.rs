@@ -161,7 +161,7 @@ mod tests {
         let board = Board::new(Facts { pipeline: "english-web".into(), ..Facts::default() });
         board.set_model_warm("bert:abc", "cpu");
         board.set_partitions(&[Lane { topic: "corpus.raw".into(), partition: 3 }]);
-        board.delivered(Route::Fail);
+        board.delivered(Route::Fail, 1);
         let page = rendered(&board, &[("/livez", "alive?")]);
         for part in [
             "english-web",

@@ -78,7 +78,7 @@ async fn liveness_ends_when_nothing_moves() {
 #[tokio::test]
 async fn metrics_are_prometheus_text_and_agree_with_readiness() {
     let (server, board, exporter) = start(free_port()).await;
-    exporter.within(|| metrics::delivered(Route::Review));
+    exporter.within(|| metrics::delivered(Route::Review, 1));
     let cold = ask(server.address(), "GET", "/metrics").await;
     assert_eq!(cold.status, 200);
     assert!(cold.head.contains("content-type: text/plain; version=0.0.4"), "{}", cold.head);
@@ -93,7 +93,7 @@ async fn metrics_are_prometheus_text_and_agree_with_readiness() {
 #[tokio::test]
 async fn status_is_the_board_as_json() {
     let (server, board, _exporter) = start(free_port()).await;
-    board.delivered(Route::DeadLetter);
+    board.delivered(Route::DeadLetter, 1);
     let answer = ask(server.address(), "GET", "/status").await;
     assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
     let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();

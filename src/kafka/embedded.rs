@@ -50,7 +50,7 @@ impl Embedded {
             let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
                 .partition(partition)
                 .payload(value.as_slice())
-                .headers(super::record::owned_headers(headers));
+                .headers(super::record::owned_headers(headers, &[]));
             producer.send(record).map_err(|(error, _)| failed(error))?;
             producer.poll(Duration::ZERO);
         }

@@ -57,7 +57,9 @@ pub(super) fn client_config(
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
-        .set("linger.ms", "5")
+        // A delivery step hands everything over and then flushes, which waits for nothing. Sending sooner, before a batch is full, would only cut a step
+        // into small requests; and with five of them under way for one partition the client library turns in circles until the broker has answered.
+        .set("linger.ms", "500")
         .set("compression.type", "zstd")
         // The topic's own limit decides; a record that it refuses becomes a dead letter.
         .set("message.max.bytes", "104857600")

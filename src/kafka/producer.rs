@@ -18,6 +18,8 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,29 +44,32 @@ pub enum Guarantee {
     AtLeastOnce,
 }
 
-/// One record to produce.
+/// One record to produce. It may borrow what the record that it comes from holds: the client library makes the one copy.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct Output<'a> {
     /// Where to.
     pub topic: Arc<str>,
     /// Where the record that it comes from stood; chooses the partition.
     pub source: Origin,
     /// Key bytes.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Cow<'a, [u8]>>,
     /// Value bytes; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// Headers in order.
-    pub headers: Vec<Header>,
+    pub value: Option<Cow<'a, [u8]>>,
+    /// The record's own headers, in order.
+    pub headers: Cow<'a, [Header]>,
+    /// Headers behind those.
+    pub added: Vec<(&'static str, Cow<'a, str>)>,
     /// Milliseconds since the Unix epoch; `None` lets the broker or client stamp it.
     pub timestamp_ms: Option<i64>,
 }
 
-impl Output {
+impl Output<'_> {
     /// Bytes of key, value and headers.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
-        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+        let own: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
+        let added: usize = self.added.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len()) + own + added
     }
 }
 
@@ -172,12 +177,12 @@ impl Producer {
     /// See [`DeliveryError`]; after any of them but `Fatal` the producer is ready for another step.
     pub fn deliver(
         &self,
-        outputs: &[Output],
+        outputs: &[Output<'_>],
         positions: &[Position],
         apart: &BTreeSet<usize>,
     ) -> Result<(), DeliveryError> {
         // Before the transaction begins, because it may ask the brokers.
-        let partitions = outputs.iter().map(|output| self.choose(output)).collect::<Result<Vec<i32>, _>>()?;
+        let partitions = self.choose(outputs)?;
         let deadline = Instant::now() + self.step_budget;
         self.failures.take();
         if self.transactional {
@@ -196,7 +201,7 @@ impl Producer {
 
     fn produce(
         &self,
-        outputs: &[Output],
+        outputs: &[Output<'_>],
         partitions: &[i32],
         apart: &BTreeSet<usize>,
         deadline: Instant,
@@ -228,22 +233,36 @@ impl Producer {
         self.flush(deadline)
     }
 
-    /// The partition for an output. Lines have neither partitions nor keys; they are dealt out in turn.
-    fn choose(&self, output: &Output) -> Result<i32, DeliveryError> {
-        let lane = &output.source.lane;
-        let target =
-            self.partitions(&output.topic, |topic| self.producer.client().fetch_metadata(Some(topic), CALL))?;
-        let Some(committer) = &self.consumer else {
-            let turn = output.source.offset.rem_euclid(i64::from(target.max(1)));
-            return Ok(partition::choose(i32::try_from(turn).unwrap_or(0), 0, output.key.as_deref(), target));
+    /// The partition for each output. Lines have neither partitions nor keys; they are dealt out in turn.
+    fn choose(&self, outputs: &[Output<'_>]) -> Result<Vec<i32>, DeliveryError> {
+        // A step has thousands of outputs and a handful of topics.
+        let mut counts: HashMap<(bool, &str), i32> = HashMap::new();
+        let mut count = |is_source: bool, topic| match counts.entry((is_source, topic)) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(vacant) => {
+                let found = self.partitions(topic, |topic| match self.consumer.as_ref().filter(|_| is_source) {
+                    Some(committer) => committer.consumer().fetch_metadata(Some(topic), CALL),
+                    None => self.producer.client().fetch_metadata(Some(topic), CALL),
+                })?;
+                Ok::<i32, DeliveryError>(*vacant.insert(found))
+            }
         };
-        let source = self.partitions(&lane.topic, |topic| committer.consumer().fetch_metadata(Some(topic), CALL))?;
-        Ok(partition::choose(lane.partition, source, output.key.as_deref(), target))
+        let mut chosen = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let (target, lane) = (count(false, &output.topic)?, &output.source.lane);
+            chosen.push(if self.consumer.is_some() {
+                partition::choose(lane.partition, count(true, &lane.topic)?, output.key.as_deref(), target)
+            } else {
+                let turn = output.source.offset.rem_euclid(i64::from(target.max(1)));
+                partition::choose(i32::try_from(turn).unwrap_or(0), 0, output.key.as_deref(), target)
+            });
+        }
+        Ok(chosen)
     }
 
     /// Hands one output to the client library, waiting while its queue is full.
-    fn send(&self, index: usize, output: &Output, partition: i32, deadline: Instant) -> KafkaResult<()> {
-        let headers = record::owned_headers(&output.headers);
+    fn send(&self, index: usize, output: &Output<'_>, partition: i32, deadline: Instant) -> KafkaResult<()> {
+        let headers = record::owned_headers(&output.headers, &output.added);
         let mut record: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(&output.topic, index).partition(partition).headers(headers);
         record.key = output.key.as_deref();
@@ -266,7 +285,7 @@ impl Producer {
 
     /// Waits until every output handed over was acknowledged or failed.
     fn flush(&self, deadline: Instant) -> Result<(), DeliveryError> {
-        let flushed = self.producer.flush(deadline.saturating_duration_since(Instant::now()));
+        let flushed = self.flush_now(deadline.saturating_duration_since(Instant::now()));
         let failures = self.failures.take();
         let refusals: Vec<Refusal> = failures.iter().filter_map(|(index, error)| refusal(*index, error)).collect();
         if !refusals.is_empty() {
@@ -276,6 +295,17 @@ impl Producer {
             return Err(self.classify(error));
         }
         flushed.map_err(|error| DeliveryError::Aborted(format!("outputs were not acknowledged in time: {error}")))
+    }
+
+    /// The client library's own flush, which sends at once and waits. That of its wrapper asks for one that is over before it has begun, again and
+    /// again, so that every output waits for `linger.ms`. The producer's own thread takes the reports meanwhile.
+    #[allow(unsafe_code, reason = "the wrapper's flush waits for linger.ms")]
+    fn flush_now(&self, patience: Duration) -> KafkaResult<()> {
+        let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the client lives as long as `self`, and the call may be made from any thread.
+        let code = unsafe { rdkafka::bindings::rd_kafka_flush(self.producer.client().native_ptr(), patience) };
+        let is_done = code == rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        if is_done { Ok(()) } else { Err(KafkaError::Flush(code.into())) }
     }
 
     fn commit(&self, positions: &[Position], deadline: Instant) -> Result<(), DeliveryError> {

@@ -5,6 +5,7 @@
 
 use crate::corpus::{Header, Lane, Origin, Record};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, Timestamp};
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -64,9 +65,12 @@ fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
     (headers, defect)
 }
 
-/// The client library's form of `headers`, order kept.
-pub(crate) fn owned_headers(headers: &[Header]) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |owned, header| {
-        owned.insert(rdkafka::message::Header { key: &header.name, value: header.value.as_ref() })
-    })
+/// The client library's form of `headers`, order kept, with `added` behind them.
+pub(crate) fn owned_headers(headers: &[Header], added: &[(&str, Cow<'_, str>)]) -> OwnedHeaders {
+    use rdkafka::message::Header as Native;
+    let owned = OwnedHeaders::new_with_capacity(headers.len() + added.len());
+    let owned = headers
+        .iter()
+        .fold(owned, |owned, header| owned.insert(Native { key: &header.name, value: header.value.as_ref() }));
+    added.iter().fold(owned, |owned, (name, value)| owned.insert(Native { key: name, value: Some(value.as_bytes()) }))
 }

@@ -51,7 +51,7 @@ impl Replay {
     ///
     /// # Errors
     /// See [`DeliveryError`].
-    pub fn deliver(&self, outputs: &[Output], notes: BTreeMap<i32, String>) -> Result<(), DeliveryError> {
+    pub fn deliver(&self, outputs: &[Output<'_>], notes: BTreeMap<i32, String>) -> Result<(), DeliveryError> {
         let notes = notes.into_iter().map(|(partition, note)| (self.reader.lane(partition), note));
         self.notes.set(notes.collect::<HashMap<_, _>>());
         self.producer.deliver(outputs, &self.reader.positions(), &BTreeSet::new())

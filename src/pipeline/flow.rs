@@ -5,11 +5,13 @@
 
 use super::batch::Batch;
 use super::change::{Change, asked};
+use super::delivered;
+use super::departure::{Departures, Outcome};
 use super::ending::{Ending, Stopped, Summary};
 use super::journey::Road;
 use super::ledger::{Ledger, Taken};
 use super::settings::DeliverySettings;
-use crate::corpus::{Fault, Intake, Judged, Lane, Notice, Parcel, Record, Route};
+use crate::corpus::{Intake, Judged, Lane, Notice, Parcel, Record};
 use crate::sink::{Failure, Sink};
 use crate::source::Source;
 use crate::telemetry::{Board, Traces, metrics};
@@ -32,14 +34,13 @@ struct Revocation {
 
 /// The parts of a running pipeline.
 pub struct Flow {
-    road: Arc<Road>,
     sink: Arc<Sink>,
     settings: DeliverySettings,
     board: Board,
     tap: Option<mpsc::Sender<Judged>>,
     traces: Traces,
     ledger: Ledger,
-    journeys: JoinSet<Result<Parcel<Judged>, Fault>>,
+    journeys: Departures,
     commits: JoinSet<(Batch, Result<(), Failure>, Duration)>,
     waiting: Option<Batch>,
     revocations: Vec<Revocation>,
@@ -67,14 +68,13 @@ impl Flow {
         tap: Option<mpsc::Sender<Judged>>,
     ) -> Self {
         Self {
-            road,
             sink: Arc::new(sink),
             settings,
             board,
             tap,
             traces: Traces::default(),
             ledger: Ledger::default(),
-            journeys: JoinSet::new(),
+            journeys: Departures::new(road),
             commits: JoinSet::new(),
             waiting: None,
             revocations: Vec::new(),
@@ -113,14 +113,15 @@ impl Flow {
         source: &Source,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(Ending, Summary), Stopped> {
+        let mut parcels = Vec::new();
         loop {
             self.advance();
             if self.is_finished() {
                 return self.ending();
             }
             let wake_at = self.wake_at();
-            let has_room = self.journeys.len() < self.settings.max_journeys;
-            let accepting = has_room && !self.ended && self.drain_until.is_none() && self.change.is_none();
+            let room = self.settings.max_journeys.saturating_sub(self.journeys.under_way()).min(self.together());
+            let accepting = room > 0 && !self.ended && self.drain_until.is_none() && self.change.is_none();
             tokio::select! {
                 biased;
                 Some(notice) = intake.notices.recv() => self.heed(notice)?,
@@ -134,10 +135,10 @@ impl Flow {
                     self.change = Some(change);
                 }
                 Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(done).await?,
-                Some(journey) = self.journeys.join_next(), if !self.journeys.is_empty() => self.arrived(journey)?,
-                parcel = intake.records.recv(), if accepting => match parcel {
-                    Some(parcel) => self.depart(parcel),
-                    None => self.source_ended(&mut intake, source)?,
+                Some(outcomes) = self.journeys.next() => self.arrived(outcomes)?,
+                read = intake.records.recv_many(&mut parcels, room), if accepting => match read {
+                    0 => self.source_ended(&mut intake, source)?,
+                    _ => self.depart(parcels.drain(..)),
                 },
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
@@ -159,11 +160,11 @@ impl Flow {
     /// Tells how much is in flight, and now and then since when.
     fn tell(&mut self, intake: &Intake) {
         let in_flight = intake.allowance.in_flight();
-        metrics::in_flight(in_flight);
         self.board.set_in_flight(in_flight);
         let now = Instant::now();
         if self.last_told.is_none_or(|told| now >= told + TELL) {
             self.last_told = Some(now);
+            metrics::in_flight(in_flight);
             metrics::permits(intake.allowance.documents(), intake.allowance.bytes());
             self.board.set_open(self.ledger.open_lanes());
             self.board.tick();
@@ -189,31 +190,29 @@ impl Flow {
         Ok(())
     }
 
-    /// Starts a journey, unless the record's lane went away on the way here.
-    fn depart(&mut self, parcel: Parcel<Record>) {
-        let legs = self.traces.begin();
-        let taken = Taken { at: Instant::now(), timestamp_ms: parcel.body.timestamp_ms, legs: legs.clone() };
-        if self.ledger.open(&parcel.receipt, taken) {
-            let road = Arc::clone(&self.road);
-            self.journeys.spawn(async move {
-                match legs {
-                    Some(legs) => legs.of(road.travel(parcel)).await,
-                    None => road.travel(parcel).await,
-                }
-            });
-        }
+    /// How many journeys take their first step together: few enough that all cores have some.
+    fn together(&self) -> usize {
+        (self.settings.max_journeys / 8).clamp(1, 32)
     }
 
-    fn arrived(&mut self, journey: Result<Result<Parcel<Judged>, Fault>, JoinError>) -> Result<(), Stopped> {
-        match journey {
-            Ok(Ok(parcel)) => {
-                self.ledger.finish(parcel);
-                self.board.touch_progress();
-                Ok(())
-            }
-            Ok(Err(fault)) => Err(Stopped::Fault(fault)),
-            Err(error) => Err(Stopped::Panic(error.to_string())),
+    /// Starts journeys, but for records whose lane went away on the way here.
+    fn depart(&mut self, parcels: impl Iterator<Item = Parcel<Record>>) {
+        let at = Instant::now();
+        let (ledger, traces) = (&mut self.ledger, &self.traces);
+        let ours = parcels.filter_map(|parcel| {
+            let legs = traces.begin();
+            let taken = Taken { at, timestamp_ms: parcel.body.timestamp_ms, legs: legs.clone() };
+            ledger.open(&parcel.receipt, taken).then_some((parcel, legs))
+        });
+        self.journeys.start(ours.collect());
+    }
+
+    fn arrived(&mut self, outcomes: Result<Vec<Outcome>, JoinError>) -> Result<(), Stopped> {
+        for outcome in outcomes.map_err(|error| Stopped::Panic(error.to_string()))? {
+            self.ledger.finish(outcome.map_err(Stopped::Fault)?);
         }
+        self.board.touch_progress();
+        Ok(())
     }
 
     fn heed(&mut self, notice: Notice) -> Result<(), Stopped> {
@@ -274,7 +273,7 @@ impl Flow {
 
     /// Puts a change in force once nothing is between reading and delivery. It waits for documents under way, and no new ones start meanwhile.
     fn apply(&mut self) {
-        if !self.journeys.is_empty() || self.ledger.open_count() > 0 || self.waiting.is_some() {
+        if self.journeys.under_way() > 0 || self.ledger.open_count() > 0 || self.waiting.is_some() {
             return;
         }
         // No delivery holds the sink now.
@@ -284,7 +283,7 @@ impl Flow {
         let dials = judge.dials();
         metrics::rules_known(dials.iter().map(|dial| &*dial.rule));
         self.board.set_dials(dials);
-        self.road.set_judge(judge);
+        self.journeys.road().set_judge(judge);
         sink.change(imprint, &routes);
         self.board.touch_progress();
         // Whoever asked may have gone.
@@ -294,11 +293,19 @@ impl Flow {
     fn is_due(&self, now: Instant) -> bool {
         self.ledger.ready() > 0
             && (now >= self.last_commit + Duration::from_millis(self.settings.commit_interval_ms)
-                || self.ledger.ready() >= self.settings.max_batch_documents
+                || self.is_full()
                 || !self.revocations.is_empty()
                 || self.ended
                 || self.change.is_some()
                 || self.drain_until.is_some())
+    }
+
+    /// Whether what is ready makes a whole batch, or holds so many permits that reading would wait for them: no reason to wait for the interval.
+    fn is_full(&self) -> bool {
+        let DeliverySettings { max_batch_documents, max_batch_bytes, max_documents, max_in_flight_bytes, .. } =
+            self.settings;
+        self.ledger.ready() >= max_batch_documents.min(max_documents.div_ceil(2))
+            || self.ledger.ready_bytes() >= max_batch_bytes.min(max_in_flight_bytes.div_ceil(2))
     }
 
     /// Whether to look for lanes that are read and delivered up to their ends, where nothing else calls for a delivery step.
@@ -332,9 +339,7 @@ impl Flow {
                     self.board.committed();
                     self.last_commit = Instant::now();
                 }
-                for parcel in batch.parcels {
-                    self.settle(parcel, took).await;
-                }
+                self.settle(batch.parcels, took).await;
             }
             Err(Failure::Refused(refused)) => {
                 metrics::commit_aborted(true);
@@ -374,39 +379,25 @@ impl Flow {
         Ok(())
     }
 
-    async fn settle(&mut self, parcel: Parcel<Judged>, took: Duration) {
-        if let Some(taken) = self.ledger.settle(&parcel.receipt) {
-            metrics::settled(taken.at.elapsed().as_secs_f64());
+    async fn settle(&mut self, parcels: Vec<Parcel<Judged>>, took: Duration) {
+        let now = Instant::now();
+        let (ledger, traces) = (&mut self.ledger, &self.traces);
+        let spent = parcels.iter().filter_map(|parcel| {
+            let taken = ledger.settle(&parcel.receipt)?;
             if let Some(legs) = &taken.legs {
-                self.traces.tell(legs, &parcel.body, took);
+                traces.tell(legs, &parcel.body, took);
             }
-        }
-        self.summary.count(&parcel.body);
-        self.board.witness(&parcel.body);
-        match &parcel.body {
-            Judged::Document { verdict, document, .. } => {
-                let route = Route::from(verdict.decision);
-                metrics::delivered_in(route, document.language.as_deref());
-                self.count(route);
-            }
-            Judged::Tombstone { .. } => {
-                metrics::tombstone_forwarded();
-                self.board.tombstone_forwarded();
-            }
-            Judged::Dead { fault, .. } => {
-                metrics::dead_lettered(fault);
-                self.count(Route::DeadLetter);
-            }
-        }
+            Some(now.duration_since(taken.at).as_secs_f64())
+        });
+        metrics::settled(spent);
+        parcels.iter().for_each(|parcel| self.summary.count(&parcel.body));
+        delivered::tell(&parcels, &self.board);
         if let Some(tap) = &self.tap {
-            // A tap that was dropped has seen enough.
-            let _ = tap.send(parcel.body).await;
+            for parcel in parcels {
+                // A tap that was dropped has seen enough.
+                let _ = tap.send(parcel.body).await;
+            }
         }
-    }
-
-    fn count(&self, route: Route) {
-        metrics::delivered(route);
-        self.board.delivered(route);
     }
 
     /// When to look up though nothing has happened.

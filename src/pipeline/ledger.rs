@@ -57,6 +57,8 @@ struct Page {
 pub(crate) struct Ledger {
     pages: HashMap<Lane, Page>,
     ready: VecDeque<Parcel<Judged>>,
+    /// Bytes of the records of those.
+    ready_bytes: usize,
     open: usize,
     /// Tails that wait until nothing is open before them.
     tails: HashMap<Lane, Tail>,
@@ -91,6 +93,7 @@ impl Ledger {
         while let Some(Entry::Done(_)) = page.entries.front() {
             if let Some(Entry::Done(parcel)) = page.entries.pop_front() {
                 page.released += 1;
+                self.ready_bytes = self.ready_bytes.saturating_add(parcel.body.record().weight_bytes());
                 self.ready.push_back(*parcel);
             }
         }
@@ -101,8 +104,10 @@ impl Ledger {
         let (mut taken, mut weight) = (Vec::new(), 0_usize);
         while taken.len() < most && weight < bytes {
             let Some(parcel) = self.ready.pop_front() else { break };
+            let its = parcel.body.record().weight_bytes();
+            self.ready_bytes = self.ready_bytes.saturating_sub(its);
             if self.is_current(&parcel.receipt) {
-                weight = weight.saturating_add(parcel.body.record().weight_bytes());
+                weight = weight.saturating_add(its);
                 taken.push(parcel);
             }
         }
@@ -112,6 +117,11 @@ impl Ledger {
     /// How many verdicts wait to be taken (some may have gone stale).
     pub(crate) fn ready(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Bytes of the records whose verdicts wait to be taken.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
     }
 
     /// Whether a receipt still settles something.

@@ -8,6 +8,8 @@
 
 mod batch;
 mod change;
+mod delivered;
+mod departure;
 mod disposition;
 mod ending;
 mod flow;

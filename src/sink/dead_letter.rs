@@ -8,6 +8,7 @@ use crate::corpus::{Class, Header, Lane, Origin, Record};
 use crate::kafka::Output;
 use serde::Deserialize;
 use serde_json::json;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What the sink adds to a dead letter, behind the record's own headers: each once.
@@ -77,7 +78,7 @@ impl DeadLetter {
 
     /// The record on its way back: to the topic and, while there is one of that number, the partition that it came from.
     #[must_use]
-    pub fn back(&self, now_ms: u64) -> Output {
+    pub fn back(&self, now_ms: u64) -> Output<'static> {
         let record = &self.record;
         let mut headers = self.own_headers();
         let said = json!({"count": self.replays.saturating_add(1), "at_ms": now_ms, "from": record.origin.to_string()});
@@ -85,9 +86,10 @@ impl DeadLetter {
         Output {
             topic: Arc::clone(&self.source.lane.topic),
             source: self.source.clone(),
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers,
+            key: record.key.clone().map(Cow::Owned),
+            value: record.value.clone().map(Cow::Owned),
+            headers: Cow::Owned(headers),
+            added: Vec::new(),
             timestamp_ms: record.timestamp_ms,
         }
     }

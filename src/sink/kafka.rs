@@ -1,9 +1,11 @@
 //! Owns the Kafka sink: a judged record as outputs with headers, and the pinning of a refusal to its record.
 
 use super::{Bookmark, Failure, Imprint, RouteSettings};
-use crate::corpus::{Fault, Header, Judged, Parcel, Position, Record, Route, Stage};
+use crate::corpus::{Fault, Judged, Parcel, Position, Record, Route, Stage};
 use crate::kafka::{DeliveryError, Output, Producer, Refusal};
+use serde::Serialize;
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,10 +48,8 @@ impl KafkaSink {
         let mut outputs = Vec::with_capacity(batch.len());
         let mut owners = Vec::with_capacity(batch.len());
         for (index, parcel) in batch.iter().enumerate() {
-            for output in self.outputs(&parcel.body) {
-                outputs.push(output);
-                owners.push(index);
-            }
+            self.outputs(&parcel.body, &mut outputs);
+            owners.resize(outputs.len(), index);
         }
         let result = self.deliver_outputs(&outputs, positions);
         result.map_err(|error| match error {
@@ -70,7 +70,7 @@ impl KafkaSink {
 
     /// Delivers, and pins refusals to the outputs that caused them. A broker refuses whole sets of records, so what was refused
     /// together is sent apart in another try; only what was refused alone is guilty.
-    fn deliver_outputs(&self, outputs: &[Output], positions: &[Position]) -> Result<(), DeliveryError> {
+    fn deliver_outputs(&self, outputs: &[Output<'_>], positions: &[Position]) -> Result<(), DeliveryError> {
         let mut apart: BTreeSet<usize> = BTreeSet::new();
         for _ in 0..ISOLATION_ROUNDS {
             let refusals = match self.producer.deliver(outputs, positions, &apart) {
@@ -100,64 +100,67 @@ impl KafkaSink {
         }
     }
 
-    fn outputs(&self, judged: &Judged) -> Vec<Output> {
+    fn outputs<'a>(&'a self, judged: &'a Judged, outputs: &mut Vec<Output<'a>>) {
         match judged {
             Judged::Document { record, signals, verdict, .. } => {
                 let route = Route::from(verdict.decision);
-                let mut headers = self.headers(record, route.as_str());
-                headers.push(header("tamis-reasons", json!(verdict.reasons).to_string()));
-                headers.push(header("tamis-signals", json!(signals).to_string()));
+                let mut added = self.headers(record, route.as_str());
+                added.push(("tamis-reasons", json(&verdict.reasons)));
+                added.push(("tamis-signals", json(signals)));
                 if !verdict.skipped.is_empty() {
-                    headers.push(header("tamis-skipped", json!(verdict.skipped).to_string()));
+                    added.push(("tamis-skipped", json(&verdict.skipped)));
                 }
                 let estimated: Vec<&str> = signals.estimates().map(|name| &**name).collect();
                 if !estimated.is_empty() {
-                    headers.push(header("tamis-estimated", json!(estimated).to_string()));
+                    added.push(("tamis-estimated", json(&estimated)));
                 }
-                vec![output(self.topic(route), record, headers)]
+                outputs.push(output(self.topic(route), record, added));
             }
             Judged::Tombstone { record } => {
                 let mut topics = vec![self.topic(Route::Pass), self.topic(Route::Review), self.topic(Route::Fail)];
                 topics.sort();
                 topics.dedup();
-                topics.into_iter().map(|topic| output(topic, record, self.headers(record, "tombstone"))).collect()
+                outputs
+                    .extend(topics.into_iter().map(|topic| output(topic, record, self.headers(record, "tombstone"))));
             }
             Judged::Dead { record, fault, attempt } => {
-                let mut headers = self.headers(record, Route::DeadLetter.as_str());
+                let mut added = self.headers(record, Route::DeadLetter.as_str());
                 let error = json!({
                     "stage": fault.stage.as_str(),
                     "class": fault.class.as_str(),
                     "message": fault.message,
                     "attempt": attempt,
                 });
-                headers.push(header("tamis-error", error.to_string()));
-                vec![output(self.topic(Route::DeadLetter), record, headers)]
+                added.push(("tamis-error", json(&error)));
+                outputs.push(output(self.topic(Route::DeadLetter), record, added));
             }
         }
     }
 
-    /// The record's own headers, then ours.
-    fn headers(&self, record: &Record, verdict: &str) -> Vec<Header> {
-        let mut headers = record.headers.clone();
-        headers.push(header("tamis-verdict", verdict.to_owned()));
-        headers.push(header("tamis-policy", self.imprint.policy.clone()));
-        headers.push(header("tamis-scorer", self.imprint.scorer.clone()));
-        headers.push(header("tamis-source", record.origin.to_string()));
-        headers
+    /// What every output says, behind the record's own headers.
+    fn headers<'a>(&'a self, record: &Record, verdict: &'static str) -> Vec<(&'static str, Cow<'a, str>)> {
+        let mut added = Vec::with_capacity(7);
+        added.push(("tamis-verdict", Cow::Borrowed(verdict)));
+        added.push(("tamis-policy", Cow::Borrowed(&*self.imprint.policy)));
+        added.push(("tamis-scorer", Cow::Borrowed(&*self.imprint.scorer)));
+        added.push(("tamis-source", Cow::Owned(record.origin.to_string())));
+        added
     }
 }
 
-fn header(name: &str, value: String) -> Header {
-    Header { name: name.to_owned(), value: Some(value.into_bytes()) }
+/// `value` as JSON. Names are strings and numbers finite or null, so nothing can fail.
+fn json(value: &impl Serialize) -> Cow<'static, str> {
+    Cow::Owned(serde_json::to_string(value).unwrap_or_default())
 }
 
-fn output(topic: &Arc<str>, record: &Record, headers: Vec<Header>) -> Output {
+fn output<'a>(topic: &Arc<str>, record: &'a Record, added: Vec<(&'static str, Cow<'a, str>)>) -> Output<'a> {
     Output {
         topic: Arc::clone(topic),
         source: record.origin.clone(),
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers,
+        key: record.key.as_deref().map(Cow::Borrowed),
+        value: record.value.as_deref().map(Cow::Borrowed),
+        headers: Cow::Borrowed(&record.headers),
+        added,
         timestamp_ms: record.timestamp_ms,
     }
 }

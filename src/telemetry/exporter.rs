@@ -221,9 +221,9 @@ mod tests {
         metrics::fetching_paused();
         metrics::offset_reset();
         metrics::brokers_up(1);
-        metrics::delivered(Route::Pass);
-        metrics::delivered_in(Route::Pass, Some("en-GB"));
-        metrics::settled(1.5);
+        metrics::delivered(Route::Pass, 1);
+        metrics::delivered_in([(Route::Pass, Some("en-GB"))]);
+        metrics::settled([1.5]);
         metrics::tokenized(0.004);
         metrics::device_queued(0.02);
         metrics::device_loaded("hoisted", 2048);

@@ -10,6 +10,7 @@
 use super::{languages, odometer, series as s};
 use crate::corpus::{Fault, Route};
 use ::metrics::{counter, gauge, histogram};
+use std::collections::BTreeMap;
 
 /// A record was read from its source.
 pub fn record_read(weight_bytes: usize) {
@@ -38,19 +39,26 @@ pub fn brokers_up(count: usize) {
     gauge!(s::BROKERS_UP.name).set(count as f64);
 }
 
-/// A record was delivered on `route`, its offset with it.
-pub fn delivered(route: Route) {
-    counter!(s::DELIVERED.name, "route" => route.as_str()).increment(1);
+/// `count` records were delivered on `route`, their offsets with them.
+pub fn delivered(route: Route, count: u64) {
+    counter!(s::DELIVERED.name, "route" => route.as_str()).increment(count);
 }
 
-/// A judged document whose tag says `language` was delivered on `route`.
-pub fn delivered_in(route: Route, language: Option<&str>) {
-    counter!(s::BY_LANGUAGE.name, "route" => route.as_str(), "language" => languages::label(language)).increment(1);
+/// Judged documents, each with what its tag says of its language, were delivered on these routes.
+pub fn delivered_in<'a>(documents: impl IntoIterator<Item = (Route, Option<&'a str>)>) {
+    let mut counts: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
+    for (route, language) in documents {
+        *counts.entry((route.as_str(), languages::label(language))).or_default() += 1;
+    }
+    for ((route, language), count) in counts {
+        counter!(s::BY_LANGUAGE.name, "route" => route, "language" => language).increment(count);
+    }
 }
 
-/// From taking up a record to the commit that delivered it took `seconds`.
-pub fn settled(seconds: f64) {
-    histogram!(s::DOCUMENT_SECONDS.name).record(seconds);
+/// From taking up a record to the commit that delivered it took so many seconds, for each of several.
+pub fn settled(seconds: impl IntoIterator<Item = f64>) {
+    let spent = histogram!(s::DOCUMENT_SECONDS.name);
+    seconds.into_iter().for_each(|seconds| spent.record(seconds));
 }
 
 /// The schema registry was asked for a schema: `found`, `unknown`, `unusable` or `unavailable`.

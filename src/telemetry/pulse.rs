@@ -2,7 +2,7 @@
 //!
 //! In: each record as it was delivered, and the odometer. Out: [`Vitals`]. Invariants: bounded memory whatever flows: ten minutes of
 //! rates, an hour of keep rates for the closed list of languages, the histograms of the judged signals, the last [`REJECTS`] rejects; a text only if that
-//! was asked for, and then its beginning; one short lock a record.
+//! was asked for, and then its beginning; one short lock a batch.
 //! Must not know: who watches, or how it is shown.
 
 use super::languages;

@@ -113,9 +113,10 @@ impl Board {
     }
 
     /// A record was delivered and committed, now.
-    pub fn witness(&self, judged: &Judged) {
+    pub fn witness<'a>(&self, judged: impl IntoIterator<Item = &'a Judged>) {
         let (age, at_ms) = (self.shared.born.elapsed(), now_ms());
-        self.pulse_lock().witness(judged, age, at_ms);
+        let mut pulse = self.pulse_lock();
+        judged.into_iter().for_each(|judged| pulse.witness(judged, age, at_ms));
     }
 
     /// Keeps the pulse's clock going; see [`Board::witness`]. Call it every second or so.
@@ -186,8 +187,8 @@ impl Board {
     }
 
     /// A document was delivered on `route` and committed.
-    pub fn delivered(&self, route: Route) {
-        self.count(route).fetch_add(1, Relaxed);
+    pub fn delivered(&self, route: Route, count: u64) {
+        self.count(route).fetch_add(count, Relaxed);
     }
 
     /// A deletion was forwarded and committed.
@@ -500,9 +501,9 @@ mod tests {
         clone.set_model_warm("s1", "cpu");
         clone.set_partitions(&[lane(2), lane(0)]);
         clone.set_policy("p2");
-        clone.delivered(Route::Pass);
-        clone.delivered(Route::Pass);
-        clone.delivered(Route::DeadLetter);
+        clone.delivered(Route::Pass, 1);
+        clone.delivered(Route::Pass, 1);
+        clone.delivered(Route::DeadLetter, 1);
         clone.tombstone_forwarded();
         clone.set_in_flight(5);
         assert_eq!(board.snapshot().last_commit_at_ms, None);

@@ -28,6 +28,7 @@ mod kafka_road;
 mod maskings;
 mod memory;
 mod outage;
+mod pace;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod records;

@@ -171,7 +171,7 @@ struct Postman<'a> {
     terms: Terms,
     memory: Memory,
     errand: &'a Errand,
-    batch: Vec<(Output, String)>,
+    batch: Vec<(Output<'static>, String)>,
     done: Replayed,
 }
 
@@ -224,7 +224,8 @@ impl Postman<'_> {
     /// The batch and the positions behind it, in one transaction.
     fn deliver(&mut self) -> Result<(), Failure> {
         let Session::Real(replay) = &mut self.session else { return Ok(()) };
-        let (outputs, letters): (Vec<Output>, Vec<String>) = std::mem::take(&mut self.batch).into_iter().unzip();
+        let (outputs, letters): (Vec<Output<'static>>, Vec<String>) =
+            std::mem::take(&mut self.batch).into_iter().unzip();
         let positions = replay.reader().positions();
         let next = positions.iter().map(|position| (position.lane.partition, position.next)).collect();
         let Some(notes) = self.memory.notes(&self.terms, &next) else {
