@@ -120,6 +120,30 @@ impl Cache {
         }
     }
 
+    /// What was [remembered](Self::remember) under `key`, or nothing. Memory only, at once.
+    #[must_use]
+    pub fn recall(&self, key: &Key) -> Option<Arc<[u8]>> {
+        match &self.place {
+            Place::Disk(store) => store.recall().get(key),
+            Place::Nowhere(_) | Place::Memory(..) => None,
+        }
+    }
+
+    /// So many values were found without being asked for, by [`Self::recall`].
+    pub fn recalled(&self, values: usize) {
+        if let Place::Disk(store) = &self.place {
+            store.counters().looked_up(values, 0);
+            metrics::cache_lookups(values, 0);
+        }
+    }
+
+    /// Keeps `value` in memory until the process ends or others crowd it out, at most 32 MiB in all; never on disk, and not in a cache that has none.
+    pub fn remember(&self, key: Key, value: Vec<u8>) {
+        if let Place::Disk(store) = &self.place {
+            store.recall().insert(key, value.into());
+        }
+    }
+
     /// Writes everything to disk, within 10 s or not at all. Call it when draining.
     pub async fn flush(&self) {
         if let Place::Disk(store) = &self.place {

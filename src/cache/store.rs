@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(super) const CHUNK: usize = 1024;
 /// Memory in front of the disk.
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// Memory for what was said of whole texts, which is on no disk.
+const RECALL_BYTES: u64 = 32 * 1024 * 1024;
 /// What an entry weighs beyond its value, about.
 const ENTRY_BYTES: usize = 128;
 
@@ -48,6 +50,7 @@ impl Default for Deadlines {
 #[derive(Debug)]
 pub(super) struct Store {
     memory: Memory<Key, Arc<[u8]>>,
+    recall: Memory<Key, Arc<[u8]>>,
     breaker: Breaker,
     worker: Worker,
     deadlines: Deadlines,
@@ -61,11 +64,17 @@ impl Store {
             |_: &Key, value: &Arc<[u8]>| u32::try_from(value.len().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX);
         Self {
             memory: Memory::builder().max_capacity(MEMORY_BYTES).weigher(weigh).build(),
+            recall: Memory::builder().max_capacity(RECALL_BYTES).weigher(weigh).build(),
             breaker: Breaker::new(deadlines.bypass, deadlines.longest_bypass),
             worker,
             deadlines,
             counters,
         }
+    }
+
+    /// What is remembered in memory alone.
+    pub(super) fn recall(&self) -> &Memory<Key, Arc<[u8]>> {
+        &self.recall
     }
 
     /// The value of each key; `None` is a miss, whatever the reason.

@@ -22,6 +22,7 @@ mod measure;
 mod model;
 mod partial;
 mod plan;
+mod recall;
 mod recipe;
 mod score;
 mod settings;

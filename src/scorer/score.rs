@@ -2,6 +2,7 @@
 
 use super::model::Prepared;
 use super::plan::{Pass, Plan, Window, groups};
+use super::recall;
 use super::recipe::Recipe;
 use super::stop::Stopping;
 use super::sums::{LAYOUT, Making, Sums};
@@ -130,16 +131,25 @@ impl Scorer {
         self.recipe.plan.passes_at_most(self.recipe.window_tokens)
     }
 
-    /// Scores a document. Windows come from the cache where it has them; the others go to the engine, at most eight at once,
+    /// Scores a document. A text that was scored a while ago is not even tokenised. Windows come from the cache where it has them; the others go to the engine, at most eight at once,
     /// and into the cache as they finish. Cancel-safe: dropping the future takes waiting rows back.
     ///
     /// # Errors
     /// The tokenizer refuses the text, the device fails on it alone, or the engine is gone.
     pub async fn score(&self, document: &Document) -> Result<Signals, Fault> {
+        let bytes = document.text.len();
+        let key = recall::key(&self.identity_bytes, &document.text);
+        let known = self.cache.recall(&key).and_then(|known| recall::read(&known, self.needs));
+        if let Some((words, windows)) = known {
+            self.cache.recalled(windows.len());
+            return Ok(Pooled { windows: &windows, words, bytes, early: None }.signals(&self.outputs));
+        }
         let prepared = self.prepare(&document.text).await?;
         let windows = self.window_sums(&prepared).await?;
-        let pooled = Pooled { windows: &windows, words: prepared.words, bytes: document.text.len(), early: None };
-        Ok(pooled.signals(&self.outputs))
+        if let Some(known) = recall::write(prepared.words, &windows) {
+            self.cache.remember(key, known);
+        }
+        Ok(Pooled { windows: &windows, words: prepared.words, bytes, early: None }.signals(&self.outputs))
     }
 
     /// The surprisal of every token that is scored, past the cache: for explanations and tests. Holds all of them in memory. A

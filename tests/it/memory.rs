@@ -44,7 +44,8 @@ impl Bounds {
     fn most(&self) -> u64 {
         let prefetched = (32 + 8) * MIB;
         let in_hand = 32 * MIB;
-        2 * self.bytes + 3 * self.batch_bytes + prefetched + in_hand + self.documents * 8 * 1024
+        let remembered = 32 * MIB;
+        2 * self.bytes + 3 * self.batch_bytes + prefetched + in_hand + remembered + self.documents * 8 * 1024
     }
 }
 
