@@ -22,6 +22,7 @@ mod files;
 mod formats;
 mod groups;
 mod heads;
+mod hostile;
 mod inspect;
 mod judgement;
 mod kafka_road;
