@@ -15,7 +15,8 @@ features = $(if $(FEATURES),--features $(FEATURES))
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-certificate chaos soak test-large bench model-card install uninstall deb kafka-up kafka-down fmt lint doc \
+.PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-flow bench-scale hostile model-card install uninstall deb \
+	kafka-up kafka-down fmt lint doc \
 	metrics-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
@@ -58,6 +59,22 @@ bench: build ## tokens and targets a second against ONNX Runtime alone and minic
 
 model-card: build ## measure the model by tamis: its report and plots (EVAL=folder of evaluation sets; CHECK=1 compares, QUICK=1 tries)
 	@tools/card/run.sh "$(release)"
+
+bench-flow: build ## documents/s from Kafka to Kafka against a bare copy loop, Kafka Streams and Python; latency (FLOW='--parts none --rounds 3': options)
+	@tools/kafka/broker.sh fetch
+	@tools/setup/python.sh
+	cargo build --release --locked --example copy
+	var/venv/bin/python tools/bench/flow/flow.py --tamis $(release)/tamis --copy $(release)/examples/copy $(FLOW)
+
+bench-scale: build ## one to four workers in a group, their devices stood in for: throughput, pauses of rebalances, skew (SCALE='--workers 1,2': options)
+	@tools/kafka/broker.sh fetch
+	@tools/setup/python.sh
+	var/venv/bin/python tools/bench/flow/scale.py --tamis $(release)/tamis $(SCALE)
+
+hostile: build ## a hostile stream through a live worker, and bombs for the file source (RECORDS=20000, SEED=1)
+	@tools/kafka/broker.sh fetch
+	@tools/setup/python.sh
+	var/venv/bin/python tools/hostile/stream.py --tamis $(release)/tamis --records $(or $(RECORDS),20000) --seed $(or $(SEED),1)
 
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
