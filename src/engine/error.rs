@@ -44,7 +44,7 @@ pub enum Error {
     },
     /// The device asked for is not there.
     #[error(
-        "device {asked:?} was asked for and can't be used: {why}; use device = \"auto\" or \"cpu\" to run without it"
+        "device {asked:?} was asked for and can't be used: {why}; it needs an NVIDIA driver, the libraries of CUDA 13 (libcudart, libcublas, libcublasLt, libcurand), and libonnxruntime.so with libonnxruntime_providers_cuda.so beside it (PyPI: onnxruntime-gpu; point TAMIS_ORT_LIB to it); device_fallback = \"cpu\" allows the CPU in its place, device = \"cpu\" asks for it"
     )]
     DeviceAbsent {
         /// As in the settings.

@@ -33,7 +33,7 @@ pub use model::{files, graph_sha256};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};
-pub use settings::{Device, HeadCheck, Settings};
+pub use settings::{Device, Fallback, HeadCheck, Settings};
 pub use small::SmallGraph;
 
 #[cfg(test)]

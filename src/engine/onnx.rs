@@ -5,9 +5,9 @@
 
 use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
-use super::{Device, Error, Needs, Reading, Settings, Spread, library, model};
+use super::{Device, Error, Fallback, Needs, Reading, Settings, Spread, library, model};
 use half::f16;
-use ort::ep::{self, ExecutionProvider};
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
@@ -242,9 +242,22 @@ fn picked(batch: &Batch, outputs: &SessionOutputs<'_>, name: &str, needs: Needs)
 
 pub(super) fn failure(error: &ort::Error) -> Failure {
     let why = error.to_string();
+    Failure { memory: is_out_of_memory(&why), why }
+}
+
+/// Whether memory ran out, by what ONNX Runtime, its arena, CUDA and the standard library say then: none of them has a code for it.
+fn is_out_of_memory(why: &str) -> bool {
     let lower = why.to_lowercase();
-    let memory = ["out of memory", "failed to allocate", "bad_alloc", "bad allocation", "alloc_failed"];
-    Failure { memory: memory.iter().any(|sign| lower.contains(sign)), why }
+    let signs = [
+        "out of memory",
+        "failed to allocate",
+        "bad_alloc",
+        "bad allocation",
+        "alloc_failed",
+        "smaller than requested bytes",
+        "cudaerrormemoryallocation",
+    ];
+    signs.iter().any(|sign| lower.contains(sign))
 }
 
 pub(super) fn other(why: &str) -> Failure {
@@ -262,9 +275,14 @@ pub(super) fn session(
     let build = |cuda: Option<u16>| -> Result<Session, ort::Error> {
         let mut builder = options(SessionBuilder::new(&environment)?, settings, optimiser)?;
         if let Some(number) = cuda {
-            let provider =
-                ep::CUDA::default().with_device_id(i32::from(number)).with_tf32(false).build().error_on_failure();
-            builder = builder.with_execution_providers([provider])?;
+            let mut provider = ep::CUDA::default().with_device_id(i32::from(number)).with_tf32(false);
+            if settings.device_memory_mib > 0 {
+                // By default the arena doubles what it takes, and would meet the bound long before it is used up.
+                let most = settings.device_memory_mib.saturating_mul(1 << 20);
+                provider =
+                    provider.with_memory_limit(most).with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
+            }
+            builder = builder.with_execution_providers([provider.build().error_on_failure()])?;
         }
         match (graph, path.parent().and_then(Path::to_str)) {
             // Bytes have no folder in which ONNX Runtime would look for weights in files of their own.
@@ -288,8 +306,15 @@ pub(super) fn session(
         }),
         Device::Cuda(number) => build(Some(number)).map(|session| (session, "cuda")).or_else(|error| {
             // A model that doesn't run on the CPU either is at fault itself.
-            let _ = on_cpu()?;
-            Err(Error::DeviceAbsent { asked: settings.device.to_string(), why: error.to_string() })
+            let on_cpu = on_cpu()?;
+            let asked = settings.device.to_string();
+            match settings.device_fallback {
+                Fallback::None => Err(Error::DeviceAbsent { asked, why: error.to_string() }),
+                Fallback::Cpu => {
+                    tracing::warn!(asked, why = %error, "the device can't be used, running on the cpu as device_fallback allows");
+                    Ok(on_cpu)
+                }
+            }
         }),
     }
 }
@@ -382,5 +407,26 @@ pub(super) fn element(outlet: &Outlet) -> Option<TensorElementType> {
     match outlet.dtype() {
         ValueType::Tensor { ty, .. } => Some(*ty),
         ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_ran_out_is_known_by_what_is_said_then() {
+        for why in [
+            "Non-zero status code returned while running MatMul node. CUDA failure 2: out of memory ; GPU=0",
+            "BFCArena::AllocateRawInternal Available memory of 1024 is smaller than requested bytes of 4096",
+            "Failed to allocate memory for requested buffer of size 805306368",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+            "std::bad_alloc",
+        ] {
+            assert!(is_out_of_memory(why), "{why}");
+        }
+        for why in ["CUDA failure 700: an illegal memory access was encountered", "Invalid input shape: {4,7}"] {
+            assert!(!is_out_of_memory(why), "{why}");
+        }
     }
 }

@@ -15,6 +15,10 @@ pub struct Settings {
     pub manifest_sha256: String,
     /// `auto`, `cpu` or `cuda:N`. Asked-for and absent is an error; `auto` takes the first GPU that works, else the CPU.
     pub device: Device,
+    /// What runs the model where `device = "cuda:N"` can't be used: `none` (an error) or `cpu`, with a warning.
+    pub device_fallback: Fallback,
+    /// Memory of the GPU that ONNX Runtime may take for this model, in MiB; 0 for no bound of ours. Nothing on the CPU.
+    pub device_memory_mib: usize,
     /// What to do with a model whose masked-LM head fails the health check: `refuse` or `warn`.
     pub head_check: HeadCheck,
     /// Threads of the CPU provider; 0 takes all cores.
@@ -30,6 +34,8 @@ impl Default for Settings {
             path: PathBuf::from("models/tamis-en"),
             manifest_sha256: String::new(),
             device: Device::default(),
+            device_fallback: Fallback::default(),
+            device_memory_mib: 0,
             head_check: HeadCheck::default(),
             threads: 0,
             budget_tokens: 2048,
@@ -48,6 +54,17 @@ pub enum Device {
     Cpu,
     /// The CUDA device of this number, or an error.
     Cuda(u16),
+}
+
+/// What stands in for a GPU that can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    /// Nothing: an error.
+    #[default]
+    None,
+    /// The CPU.
+    Cpu,
 }
 
 impl FromStr for Device {
@@ -118,6 +135,9 @@ mod tests {
     fn an_unknown_key_or_value_is_refused() {
         assert!(toml::from_str::<Settings>("head_check = \"warn\"\ndevice = \"cuda:1\"").is_ok());
         assert!(toml::from_str::<Settings>("devise = \"cpu\"").is_err());
+        assert!(toml::from_str::<Settings>("device_fallback = \"auto\"").is_err());
+        let allowed = toml::from_str::<Settings>("device_fallback = \"cpu\"\ndevice_memory_mib = 4096").unwrap();
+        assert_eq!((allowed.device_fallback, allowed.device_memory_mib), (Fallback::Cpu, 4096));
         assert!(toml::from_str::<Settings>("head_check = \"ignore\"").is_err());
         assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
     }

@@ -46,11 +46,11 @@ fn directory(family: &str, graph: &str) -> TempDir {
 fn settings(path: &Path) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
-        manifest_sha256: String::new(),
         device: engine::Device::Cpu,
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens: 512,
+        ..engine::Settings::default()
     }
 }
 

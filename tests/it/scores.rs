@@ -36,11 +36,11 @@ fn fixture(name: &str) -> PathBuf {
 async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
     let settings = engine::Settings {
         path: fixture(name),
-        manifest_sha256: String::new(),
         device: engine::Device::Cpu,
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens,
+        ..engine::Settings::default()
     };
     let model = Model::load("tiny", &settings, Needs::default()).await.unwrap();
     assert_eq!(model.engine().head(), "hoisted", "{name}");
@@ -282,6 +282,25 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
         passes.mask([1]);
         assert!(engine.score(passes).await.unwrap()[0].logprob < 0.0);
     }
+}
+
+/// This machine's library has no CUDA provider, or it has no such device.
+#[tokio::test]
+async fn a_gpu_that_can_not_be_used_is_an_error_unless_the_cpu_is_allowed_by_name() {
+    let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, width: 426, max_positions: 500 };
+    let load = |device_fallback| {
+        let device = engine::Device::Cuda(4095);
+        let settings = engine::Settings { path: fixture(MODELS[0]), device, device_fallback, ..Default::default() };
+        let rewrite = move |bytes| rewrite(bytes, Needs::default());
+        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite };
+        Engine::load(&settings, vocabulary.clone(), Needs::default(), export)
+    };
+    let refused = load(engine::Fallback::None).err().unwrap().to_string();
+    for part in ["cuda:4095", "onnxruntime-gpu", "libcublasLt", "TAMIS_ORT_LIB", "device_fallback"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let engine = load(engine::Fallback::Cpu).unwrap();
+    assert_eq!((engine.provider(), engine.head()), ("cpu", "hoisted"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -138,8 +138,14 @@ async fn of_loaded(
     model: Model,
     findings: &mut Findings,
 ) {
-    let provider = model.engine().provider();
-    findings.good(format!("models.{name}.device"), format!("{}: runs on {provider}", settings.device));
+    let (key, provider) = (format!("models.{name}.device"), model.engine().provider());
+    match (settings.device, provider) {
+        (engine::Device::Cuda(_), "cpu") => {
+            let what = format!("{} can't be used: runs on cpu, as device_fallback allows", settings.device);
+            findings.warning(key, what, "see the log for what is missing");
+        }
+        _ => findings.good(key, format!("{}: runs on {provider}", settings.device)),
+    }
     if model.engine().head() == "full" {
         let what = "its head can't be moved behind the masked positions, so it runs with full logits, which is slower";
         findings.note(format!("models.{name}.path"), what);
