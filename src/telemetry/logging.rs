@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 /// The wrapper crate repeats what our own callbacks say, and complains when a client that was closed is dropped.
 const DEFAULT_FILTER: &str = "info,rdkafka=off";
 
+/// What is never logged, whoever asks for it: the HTTP client tells its requests with their headers, and these hold passwords and tokens.
+const SILENT: &str = "ureq=off,ureq_proto=off";
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -57,7 +60,7 @@ pub enum LoggingError {
 pub fn init(format: Format, filter: Option<&str>) -> Result<(), LoggingError> {
     let chosen = choose(filter, |name| std::env::var(name).ok());
     let filter = EnvFilter::builder()
-        .parse(&chosen)
+        .parse(format!("{chosen},{SILENT}"))
         .map_err(|e| LoggingError::Filter { filter: chosen.clone(), reason: e.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match format {

@@ -251,6 +251,8 @@ fn a_registry_may_ask_who_one_is_behind_a_certificate_of_its_own() {
     let with = |more: &str| pipeline("guarded-registry", &topics, &document("avro", &scribe, more));
     let file = with(&format!("{trusting}password_file = {secret:?}\n"));
     let (code, said) = check(&file, &["--log", "trace"]);
+    // Nor as it stands in a header.
+    assert!(!said.contains("dGFtaXM6"), "{said}");
     assert!(code == Some(0) && said.contains("https://127.0.0.1") && !said.contains("hunter2"), "{said}");
     let (code, said) = check(&with(&format!("{trusting}password = \"hunter2-wrong\"\n")), &["--log", "trace"]);
     assert!(code == Some(69) && said.contains("401: check the credentials") && !said.contains("hunter2"), "{said}");

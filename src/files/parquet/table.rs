@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most rows of a group.
-const ROWS_MAX: usize = 65_536;
+const ROWS_MAX: usize = 16_384;
 /// The most bytes of text that are held before they are written, about.
 const BYTES_MAX: usize = 32 << 20;
 
