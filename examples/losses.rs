@@ -6,7 +6,7 @@
 //!
 //! Arguments: the model's directory; `single`, `strided:STRIDE` or `unmasked`; content tokens of a window; how many pieces at most, and how many
 //! of one document. Standard input holds JSON lines with a `text`. Each text is cut into windows as tamis cuts it, and the windows that
-//! are at least three quarters full are scored as documents of their own. Written is a JSON line each: `nll`, nats of each token in order, in
+//! are at least three quarters full are scored as documents of their own. Written is a line that says by what, and a line for each: `nll`, nats of each token in order, in
 //! float32; for `unmasked`, the means `aul` and `aul_b`.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -49,6 +49,7 @@ async fn main() -> Result<(), Failure> {
     let loading = engine::Settings { path: PathBuf::from(path), threads: 1, ..engine::Settings::default() };
     let model = Arc::new(Model::load("default", &loading, settings.needs()).await?);
     let scorer = Arc::new(Scorer::build("s", &settings, Arc::clone(&model), Cache::disabled())?);
+    println!("{}", json!({"scorer": scorer.identity(), "masking": masking, "window_tokens": window}));
     let pieces = std::io::stdin().lock().lines().flat_map(|line| match line {
         Ok(line) => pieces(model.tokenizer(), &line, window, each),
         Err(_) => Vec::new(),

@@ -92,7 +92,10 @@ impl Work<'_> {
             let outcome = self.runner.score(&batch);
             self.shared.count_pass();
             match outcome {
-                Ok(scored) => answer(&rows, &batch, &scored),
+                Ok(scored) => {
+                    self.shared.count_run(batch.real_tokens, scored.spent);
+                    answer(&rows, &batch, &scored);
+                }
                 Err(failure) => {
                     metrics::device_batch_failed();
                     tracing::warn!(rows = rows.len(), tokens = batch.tokens, why = failure.why, "device batch failed");

@@ -45,6 +45,9 @@ pub(super) struct Shared {
     changed: Condvar,
     permits: Arc<Semaphore>,
     passes: AtomicU64,
+    /// Of all passes that ended well: tokens of their rows, padding left out, and the time they took.
+    row_tokens: AtomicU64,
+    run_nanos: AtomicU64,
 }
 
 impl Shared {
@@ -54,6 +57,8 @@ impl Shared {
             changed: Condvar::new(),
             permits: Arc::new(Semaphore::new(ROWS_WAITING_MAX as usize)),
             passes: AtomicU64::new(0),
+            row_tokens: AtomicU64::new(0),
+            run_nanos: AtomicU64::new(0),
         }
     }
 
@@ -64,6 +69,12 @@ impl Shared {
     /// A forward pass has ended, well or not.
     pub(super) fn count_pass(&self) {
         self.passes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A forward pass over rows of `tokens` tokens has taken `spent`.
+    pub(super) fn count_run(&self, tokens: usize, spent: Duration) {
+        self.row_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        self.run_nanos.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Blocks until there is a batch; `None` once closed and drained, or gone.
@@ -295,6 +306,15 @@ impl Engine {
             let _ = self.finished.clone().changed().await;
         }
         gone(&self.shared.lock())
+    }
+
+    /// Seconds that the device has taken for a token of a row, on average since the start, padding left out; `None` before its first pass.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a mean of large counts")]
+    pub fn seconds_a_row_token(&self) -> Option<f64> {
+        let tokens = self.shared.row_tokens.load(Ordering::Relaxed);
+        let nanos = self.shared.run_nanos.load(Ordering::Relaxed);
+        (tokens > 0).then(|| nanos as f64 / 1e9 / tokens as f64)
     }
 
     /// Refuses new rows, runs the waiting ones, and joins the device's thread within `deadline`. Idempotent.

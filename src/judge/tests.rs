@@ -321,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
     fn deciding_early_never_changes_a_verdict(
-        rules in any_rules(), groups in any_signals(), language in prop::option::of("de|fr"), source in prop::option::of("web"),
+        rules in any_rules(), groups in any_signals(), order in Just(vec![1, 2, 3]).prop_shuffle(), language in prop::option::of("de|fr"), source in prop::option::of("web"),
     ) {
         let names = |group: usize| -> Vec<Arc<str>> { (0..2).map(|at| format!("g{group}.s{at}").into()).collect() };
         let known: BTreeSet<String> = (0..4).flat_map(names).map(|name| name.to_string()).collect();
@@ -329,7 +329,8 @@ proptest! {
         let document = document(language.as_deref(), source.as_deref());
         let mut all = Signals::new();
         groups.iter().for_each(|group| all.extend(group.clone()));
-        let dear: Vec<_> = (1..4).map(|group| (names(group), groups[group].clone())).collect();
+        // Costs are learned, so the dear groups may be asked for in any order.
+        let dear: Vec<_> = order.into_iter().map(|group| (names(group), groups[group].clone())).collect();
         let (whole, early) = (judge.judge(&document, &all), until_decided(&judge, &document, &groups[0], &dear));
         prop_assert_eq!(early.decision, whole.decision);
         // What was told early is part of the whole, and what is left out was skipped.
@@ -340,6 +341,31 @@ proptest! {
 }
 
 proptest! {
+    #[test]
+    fn signals_on_the_same_side_of_every_edge_get_the_same_verdict(
+        rules in any_rules(), groups in any_signals(), away in 0.0..1.0, language in prop::option::of("de|fr"), source in prop::option::of("web"),
+    ) {
+        let known: BTreeSet<String> = (0..4).flat_map(|group| (0..2).map(move |at| format!("g{group}.s{at}"))).collect();
+        let judge = Judge::new(&rules, &known).unwrap();
+        let document = document(language.as_deref(), source.as_deref());
+        let names: Vec<Arc<str>> = known.iter().map(|name| name.as_str().into()).collect();
+        let edges = judge.edges(&document, &names);
+        let (mut exact, mut estimated) = (Signals::new(), Signals::new());
+        for (name, value) in groups.iter().flat_map(Signals::iter) {
+            // Between thresholds, which are whole numbers; the estimate lies elsewhere between the same two.
+            let value = value.as_number().unwrap() + 0.5;
+            let of = |edge: &&crate::corpus::Edge| edge.signal == *name;
+            let low = edges.iter().filter(of).map(|edge| edge.at).filter(|at| *at < value).fold(value - 9.0, f64::max);
+            let high = edges.iter().filter(of).map(|edge| edge.at).filter(|at| *at > value).fold(value + 9.0, f64::min);
+            exact.number(Arc::clone(name), value);
+            estimated.estimate(Arc::clone(name), low + (high - low) * (0.01 + 0.98 * away));
+        }
+        let (one, two) = (judge.judge(&document, &exact), judge.judge(&document, &estimated));
+        prop_assert_eq!((one.decision, one.status), (two.decision, two.status));
+        let said = |verdict: &Verdict| verdict.reasons.iter().map(|reason| (reason.rule.clone(), reason.bound)).collect::<Vec<_>>();
+        prop_assert_eq!(said(&one), said(&two));
+    }
+
     #[test]
     fn a_laxer_maximum_is_never_worse(value in -1e6..1e6, max in -1e6..1e6, more in 0.0..1e6) {
         let strict = verdict(&[rule("r", |r| r.max = Some(max))], value);

@@ -83,7 +83,10 @@ impl Road {
         }
         let mut unmeasured: Vec<Arc<str>> = self.scorers.iter().flat_map(Measure::signal_names).collect();
         let mut skipped = Vec::new();
-        for scorer in &self.scorers {
+        // By what each was seen to cost; the sort is stable, so scores of like cost keep the order of the guess.
+        let mut scorers: Vec<&Measure> = self.scorers.iter().collect();
+        scorers.sort_by_key(|scorer| scorer.cost_class());
+        for scorer in scorers {
             let names = scorer.signal_names();
             if judge.needs(document, &signals, &names, &unmeasured) {
                 let began = SystemTime::now();

@@ -160,6 +160,12 @@ impl Certificate {
 }
 
 impl Cell {
+    /// Whether `sum` is in the cell.
+    #[must_use]
+    pub fn holds(&self, sum: f64) -> bool {
+        self.above.is_none_or(|edge| sum > edge) && self.below.is_none_or(|edge| sum < edge)
+    }
+
     /// `value` if it lies in the cell, else a number in the cell next to it, clear of the edge by more than rounding.
     #[must_use]
     pub fn hold(&self, value: f64) -> f64 {

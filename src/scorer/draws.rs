@@ -17,10 +17,12 @@ impl Draws {
         Self(hasher.finalize_xof())
     }
 
-    /// A stream that depends on a secret `key` too: nobody without it can tell what it draws for which content.
-    pub(super) fn keyed(key: &str, content: &[&[u32]]) -> Self {
+    /// A stream for `what` that depends on a secret `key` too: nobody without it can tell what it draws for which content.
+    pub(super) fn keyed(what: &str, key: &str, content: &[&[u32]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("tamis 2026 the order in which losses are revealed");
-        hasher.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes());
+        for text in [what, key] {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
         for ids in content {
             hasher.update(&(ids.len() as u64).to_le_bytes());
             for id in *ids {
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_order_holds_each_place_once_and_depends_on_key_and_content() {
-        let order = |key: &str, content: &[&[u32]]| Draws::keyed(key, content).order(50);
+        let order = |key: &str, content: &[&[u32]]| Draws::keyed("order", key, content).order(50);
         let mut sorted = order("k", &[&[1, 2]]);
         sorted.sort_unstable();
         assert_eq!(sorted, (0..50).collect::<Vec<u32>>());

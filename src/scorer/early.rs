@@ -5,13 +5,16 @@
 //! never stops; what was revealed is kept, so that other edges go on from there.
 //! Must not know: what edges mean, where they come from.
 
-use super::certificate::Certificate;
+use super::audit::Audit;
+use super::calibration::Table;
+use super::certificate::{Cell, Certificate};
 use super::draws::Draws;
 use super::model::Prepared;
 use super::partial::Partial;
 use super::plan::{Pass, Window};
 use super::score::{self, LOOKUP_WINDOWS, WINDOWS_IN_FLIGHT};
-use super::stop::Stopping;
+use super::sequential::Looks;
+use super::stop::{Rule, Stopping};
 use super::sums::Sums;
 use super::tail::{Early, Pooled, Tail};
 use super::{Error, Scorer};
@@ -28,6 +31,79 @@ const FIRST_LOOK: usize = 16;
 const LOOK_EVERY: usize = 8;
 /// Beyond that, each look is at this share more tokens than the one before: one part in …
 const LOOK_SHARE: usize = 8;
+
+/// A table of boundaries at work.
+pub(super) struct Calibrated {
+    table: Table,
+    audit: Audit,
+}
+
+impl Calibrated {
+    /// The table that `stopping` names, if it names one, read for the scorer `identity`; `name` is the signal's.
+    pub(super) fn read(name: &str, stopping: Option<&Stopping>, identity: &str) -> Result<Option<Self>, Error> {
+        let Some(Rule::Calibrated { table, .. }) = stopping.map(|stopping| &stopping.rule) else { return Ok(None) };
+        let table = Table::read(table, identity).map_err(|error| Error::Settings {
+            name: name.to_owned(),
+            key: "stop_table",
+            why: error.to_string(),
+        })?;
+        let audit = Audit::new(table.flip_rate, table.strata.len());
+        Ok(Some(Self { table, audit }))
+    }
+}
+
+/// How one document is revealed.
+struct Course {
+    /// Passes to run, with a look after each stage but the last.
+    stages: Vec<Vec<Unit>>,
+    test: Test,
+    /// Tokens that the stages score.
+    tokens: usize,
+    stratum: Option<usize>,
+    /// Whether passes go on after the test has told.
+    audits: bool,
+    /// What it told then.
+    audited: Option<Cell>,
+}
+
+/// What is looked with.
+enum Test {
+    /// Nothing: every pass is run.
+    None,
+    Certificate(Certificate),
+    Looks(Looks),
+}
+
+impl Test {
+    fn reveal(&mut self, loss: f64) {
+        match self {
+            Self::None => (),
+            Self::Certificate(certificate) => certificate.reveal(loss),
+            Self::Looks(looks) => looks.reveal(loss),
+        }
+    }
+
+    fn cell(&self) -> Option<Cell> {
+        match self {
+            Self::None => None,
+            Self::Certificate(certificate) => certificate.cell(),
+            Self::Looks(looks) => looks.cell(),
+        }
+    }
+}
+
+/// Stages of a certified document.
+fn looks(mut order: &[Unit]) -> Vec<Vec<Unit>> {
+    let (mut stages, mut looked) = (Vec::new(), 0);
+    while !order.is_empty() {
+        let more = if looked == 0 { FIRST_LOOK } else { LOOK_EVERY.max(looked / LOOK_SHARE) };
+        let (next, rest) = order.split_at(more.min(order.len()));
+        stages.push(next.to_vec());
+        looked += next.len();
+        order = rest;
+    }
+    stages
+}
 
 /// One pass of one window.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +136,7 @@ impl Scorer {
     /// As [`Scorer::score`].
     pub async fn score_until(&self, document: &Document, edges: &[Edge]) -> Result<Signals, Fault> {
         let Some(stopping) = &self.stopping else { return self.score(document).await };
+        self.meter.document();
         let prepared = self.prepare(&document.text).await?;
         let bytes = document.text.len();
         let (windows, early) = match self.sums_at(edges, &prepared, bytes) {
@@ -113,34 +190,78 @@ impl Scorer {
     ) -> Result<(Vec<Sums>, Option<Early>), Error> {
         let mut slate = self.slate(prepared).await;
         let (whole_nll, whole_tokens) = slate.whole();
-        let order = slate.order(&stopping.key);
         // What is known whole is no part of the population: the edges lie at what is left for the rest.
         let edges: Vec<f64> = edges.iter().map(|edge| edge - whole_nll).collect();
-        let mut certificate = Certificate::new(&edges, order.len(), self.recipe.clip_nats, stopping.delta);
-        let (mut looked, mut sum) = (0, 0.0);
-        while looked < order.len() {
-            let more = if looked == 0 { FIRST_LOOK } else { LOOK_EVERY.max(looked / LOOK_SHARE) };
-            let next = &order[looked..order.len().min(looked + more)];
+        let mut course = self.course(&slate, &edges, stopping);
+        let (mut sum, mut revealed) = (0.0, 0_u64);
+        for (at, next) in course.stages.iter().enumerate() {
             self.run(&mut slate, next).await?;
             for loss in next.iter().flat_map(|unit| slate.losses(*unit)) {
                 let loss = self.recipe.clip_nats.map_or(loss, |clip| clip.min(loss));
-                certificate.reveal(loss);
-                sum += loss;
+                course.test.reveal(loss);
+                (sum, revealed) = (sum + loss, revealed + 1);
             }
-            looked += next.len();
-            let Some(cell) = certificate.cell().filter(|_| looked < order.len()) else { continue };
+            let last = at + 1 == course.stages.len();
+            let Some(cell) = course.test.cell().filter(|_| !last && course.audited.is_none()) else { continue };
+            if course.audits {
+                course.audited = Some(cell);
+                continue;
+            }
             self.keep(&mut slate).await;
-            metrics::score_stopped(order.len() - looked);
-            let nll = whole_nll + cell.hold(sum / looked as f64 * order.len() as f64);
-            let early = Early { nll, revealed: whole_tokens + looked as u64 };
+            metrics::score_stopped(course.stages[at + 1..].iter().map(Vec::len).sum());
+            let nll = whole_nll + cell.hold(sum / revealed as f64 * course.tokens as f64);
+            let early = Early { nll, revealed: whole_tokens + revealed };
             return Ok((self.bare(&slate), Some(early)));
         }
         self.keep(&mut slate).await;
+        if let (Some(cell), Some(stratum)) = (course.audited, course.stratum) {
+            self.audited(stratum, !cell.holds(sum));
+        }
         let sums = (0..slate.windows.len()).filter_map(|at| match &slate.known[at] {
             Known::Whole(sums) => Some(*sums),
             Known::Part(partial) => partial.sums(&slate.passes[at], self.making(&slate.windows[at])),
         });
         Ok((sums.collect(), None))
+    }
+
+    /// The order of a document's passes, where to look, and what to look with.
+    fn course(&self, slate: &Slate<'_>, edges: &[f64], stopping: &Stopping) -> Course {
+        let tokens = slate.tokens();
+        let plain = |stages, test| Course { stages, test, tokens, stratum: None, audits: false, audited: None };
+        match (&stopping.rule, &self.calibrated) {
+            (Rule::Certified { delta }, _) => {
+                let certificate = Certificate::new(edges, tokens, self.recipe.clip_nats, *delta);
+                plain(looks(&slate.order(&stopping.key)), Test::Certificate(certificate))
+            }
+            (Rule::Calibrated { audit_share, .. }, Some(calibrated)) => {
+                let known = calibrated.table.boundary(tokens);
+                let stages = slate.passes_in_turn(&stopping.key);
+                let Some((stratum, boundary)) = known.filter(|(stratum, _)| !calibrated.audit.dropped(*stratum)) else {
+                    return plain(stages, Test::None);
+                };
+                let audits = slate.draw(&stopping.key, "audit").unit() <= *audit_share;
+                let test = Test::Looks(Looks::new(edges, tokens, boundary));
+                Course { stratum: Some(stratum), audits, ..plain(stages, test) }
+            }
+            (Rule::Calibrated { .. }, None) => plain(slate.passes_in_turn(&stopping.key), Test::None),
+        }
+    }
+
+    /// Takes note of an audited document, and says so where its stratum is dropped.
+    fn audited(&self, stratum: usize, flipped: bool) {
+        let Some(calibrated) = &self.calibrated else { return };
+        metrics::score_audited(flipped);
+        if calibrated.audit.note(stratum, flipped) {
+            let tokens_max = calibrated.table.strata.get(stratum).and_then(|stratum| stratum.tokens_max);
+            metrics::stop_alarm();
+            tracing::warn!(
+                scorer = self.identity(),
+                tokens_max,
+                flip_rate = calibrated.table.flip_rate,
+                "early verdicts differ from full scores more often than promised: documents of this length are scored in full from now on; \
+                 calibrate anew"
+            );
+        }
     }
 
     /// What the cache knows of a document's windows.
@@ -178,6 +299,7 @@ impl Scorer {
                 && let Some((at, passes)) = wanted.next()
             {
                 let (model, wrapped) = (Arc::clone(&self.model), score::wrap(&self.model, slate.windows[at].ids));
+                self.meter.rows(passes.len(), wrapped.len());
                 running.spawn(async move {
                     let readings = score::read(&model, &passes, wrapped).await?;
                     Ok::<_, Error>((at, passes, readings))
@@ -232,10 +354,35 @@ impl Slate<'_> {
             .enumerate()
             .flat_map(|(window, passes)| (0..passes.len()).map(move |pass| Unit { window, pass }))
             .collect();
-        let content: Vec<&[u32]> = self.windows.iter().map(|window| window.ids).collect();
-        let drawn = Draws::keyed(key, &content).order(all.len());
+        let drawn = self.draw(key, "order").order(all.len());
         let units = drawn.iter().filter_map(|at| all.get(*at as usize).copied());
         units.filter(|unit| matches!(self.known[unit.window], Known::Part(_))).collect()
+    }
+
+    /// The passes of all windows that are not known whole, one of each window at a time, in an order of its own for each window.
+    fn passes_in_turn(&self, key: &str) -> Vec<Vec<Unit>> {
+        let mut drawn = self.draw(key, "passes");
+        let orders: Vec<Vec<u32>> = self.passes.iter().map(|passes| drawn.order(passes.len())).collect();
+        let part = |window: &usize| matches!(self.known[*window], Known::Part(_));
+        let stage = |turn: usize| -> Vec<Unit> {
+            let units = (0..orders.len())
+                .filter(part)
+                .filter_map(|window| orders[window].get(turn).map(|pass| Unit { window, pass: *pass as usize }));
+            units.collect()
+        };
+        (0..orders.iter().map(Vec::len).max().unwrap_or(0)).map(stage).filter(|stage| !stage.is_empty()).collect()
+    }
+
+    /// A stream of draws for this document.
+    fn draw(&self, key: &str, what: &str) -> Draws {
+        let content: Vec<&[u32]> = self.windows.iter().map(|window| window.ids).collect();
+        Draws::keyed(what, key, &content)
+    }
+
+    /// Tokens of the windows that are not known whole.
+    fn tokens(&self) -> usize {
+        let parts = self.windows.iter().zip(&self.known).filter(|(_, known)| matches!(known, Known::Part(_)));
+        parts.map(|(window, _)| window.ids.len()).sum()
     }
 
     /// −log p of what a pass scores, nats, as far as it is known.

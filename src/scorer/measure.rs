@@ -1,6 +1,6 @@
 //! Owns what every model signal can do, whatever its kind: be named, identified, ordered by cost, and scored.
 
-use super::{HeadScorer, Scorer};
+use super::{HeadScorer, Scorer, cost};
 use crate::cache::Key;
 use crate::corpus::{Document, Edge, Fault, Signals};
 use std::sync::Arc;
@@ -47,6 +47,15 @@ impl Measure {
             Self::Masked(scorer) => scorer.passes_a_window(),
             Self::Head(head) => head.passes_a_window(),
         }
+    }
+
+    /// The order of cost: what a document is expected to take of the device, learned from those before it, in powers of two.
+    #[must_use]
+    pub fn cost_class(&self) -> i32 {
+        cost::class(match self {
+            Self::Masked(scorer) => scorer.cost_seconds(),
+            Self::Head(head) => head.cost_seconds(),
+        })
     }
 
     /// The keys under which the cache holds what it knows of `text`.

@@ -10,8 +10,11 @@
 //! Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 (PLL) and eq. 3 (PPPL); the other scores' papers stand with them
 //! in `plan.rs`, `settings.rs` and `docs/scores.md`.
 
+mod audit;
+mod calibration;
 mod card;
 mod certificate;
+mod cost;
 mod draws;
 mod early;
 mod error;
@@ -25,11 +28,13 @@ mod plan;
 mod recall;
 mod recipe;
 mod score;
+mod sequential;
 mod settings;
 mod stop;
 mod sums;
 mod tail;
 
+pub use calibration::{Losses, Record, Stratum, Table, TableError, Trial, upper_bound};
 pub use card::Card;
 pub use certificate::{Cell, Certificate};
 pub use error::Error;

@@ -1,5 +1,7 @@
 //! Owns the scoring of a document: windows, cache, passes, pooled signals.
 
+use super::cost::Meter;
+use super::early::Calibrated;
 use super::model::Prepared;
 use super::plan::{Pass, Plan, Window, groups};
 use super::recall;
@@ -33,6 +35,9 @@ pub struct Scorer {
     pub(super) needs: Needs,
     pub(super) outputs: Vec<Output>,
     pub(super) stopping: Option<Stopping>,
+    /// For scores that stop by a table.
+    pub(super) calibrated: Option<Calibrated>,
+    pub(super) meter: Meter,
     identity_bytes: [u8; 32],
     identity: String,
 }
@@ -60,7 +65,9 @@ impl Scorer {
         settings.check(name)?;
         settings.shape().fits(name, model.tokenizer())?;
         let scorer = Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)?;
-        Ok(Self { stopping: settings.stopping(), ..scorer })
+        let stopping = settings.stopping();
+        let calibrated = Calibrated::read(name, stopping.as_ref(), &scorer.identity)?;
+        Ok(Self { stopping, calibrated, ..scorer })
     }
 
     /// A bound whose signals are named `<name>.…`.
@@ -92,6 +99,8 @@ impl Scorer {
             needs,
             outputs: vec![Output::new(name, tails)],
             stopping: None,
+            calibrated: None,
+            meter: Meter::default(),
             identity: identity_bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             identity_bytes,
             model,
@@ -137,6 +146,7 @@ impl Scorer {
     /// # Errors
     /// The tokenizer refuses the text, the device fails on it alone, or the engine is gone.
     pub async fn score(&self, document: &Document) -> Result<Signals, Fault> {
+        self.meter.document();
         let bytes = document.text.len();
         let key = recall::key(&self.identity_bytes, &document.text);
         let known = self.cache.recall(&key).and_then(|known| recall::read(&known, self.needs));
@@ -226,6 +236,7 @@ impl Scorer {
     ) -> impl Future<Output = Result<(usize, Sums), Error>> + Send + 'static {
         let (model, wrapped) = (Arc::clone(&self.model), wrap(&self.model, window.ids));
         let (passes, making) = (self.recipe.plan.passes(window), self.making(window));
+        self.meter.rows(passes.len(), wrapped.len());
         async move {
             let readings = read(&model, &passes, wrapped).await?;
             Ok((at, Sums::of(&passes, &readings, making)))

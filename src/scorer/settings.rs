@@ -8,6 +8,7 @@ use super::{Error, recipe};
 use crate::engine::Needs;
 use crate::tokenize::Tokenizer;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// A pseudo-log-likelihood: its model, and how windows are masked.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -46,6 +47,12 @@ pub struct Settings {
     pub clip_nats: Option<f64>,
     /// Whether passes end once the rules on the score are decided.
     pub stop: Stop,
+    /// For `calibrated` only: the file with the boundaries, made for this very score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_table: Option<PathBuf>,
+    /// For `calibrated` only: the share of documents decided early that are scored to the end all the same, to test the rate; 0.01 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_share: Option<f64>,
     /// For `certified` only: the chance that a document's verdict differs from that of the full score, at most; 0.001 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
@@ -185,6 +192,8 @@ impl Default for Settings {
             clip_nats: None,
             stop: Stop::default(),
             delta: None,
+            stop_table: None,
+            audit_share: None,
             stop_key: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Extra, Masking, Settings};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Whether passes end once every rule on a score is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -12,17 +13,29 @@ pub enum Stop {
     Never,
     /// For `single`: tokens are revealed in random order until a test that holds for any document has decided every rule.
     Certified,
+    /// For `strided`: passes are run until the estimate is far enough from every rule's edges, by a table made from documents like these.
+    Calibrated,
 }
 
 /// Bounds the chance of a wrong verdict if nothing else is asked for.
 const DELTA: f64 = 0.001;
+/// One in a hundred, as long as nothing else is asked for.
+const AUDIT_SHARE: f64 = 0.01;
 
 /// How one score stops.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stopping {
-    /// Of a document, at most.
-    pub(super) delta: f64,
+    pub(super) rule: Rule,
     pub(super) key: String,
+}
+
+/// When it does.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Rule {
+    /// Once the certificate tells; `delta` is the chance that it is wrong about a document, at most.
+    Certified { delta: f64 },
+    /// Once every edge is as many standard errors away as the table says.
+    Calibrated { table: PathBuf, audit_share: f64 },
 }
 
 impl Stop {
@@ -32,6 +45,7 @@ impl Stop {
         match self {
             Self::Never => "never",
             Self::Certified => "certified",
+            Self::Calibrated => "calibrated",
         }
     }
 }
@@ -39,8 +53,15 @@ impl Stop {
 impl Settings {
     /// How the score stops, if it does.
     pub(super) fn stopping(&self) -> Option<Stopping> {
-        (self.stop != Stop::Never)
-            .then(|| Stopping { delta: self.delta.unwrap_or(DELTA), key: self.stop_key.clone().unwrap_or_default() })
+        let rule = match self.stop {
+            Stop::Never => return None,
+            Stop::Certified => Rule::Certified { delta: self.delta.unwrap_or(DELTA) },
+            Stop::Calibrated => Rule::Calibrated {
+                table: self.stop_table.clone().unwrap_or_default(),
+                audit_share: self.audit_share.unwrap_or(AUDIT_SHARE),
+            },
+        };
+        Some(Stopping { rule, key: self.stop_key.clone().unwrap_or_default() })
     }
 
     /// Whether the rules on a signal, named by what follows the table's name, can be decided before every pass has run; all can where none ends early.
@@ -56,10 +77,17 @@ impl Settings {
     /// What is promised of verdicts, in words; `None` where every pass is run.
     #[must_use]
     pub fn stop_promise(&self) -> Option<String> {
-        let Stopping { delta, key } = self.stopping()?;
-        let sides = if self.clip_nats.is_some() { "" } else { " (above thresholds only: clip_nats is not set)" };
+        let Stopping { rule, key } = self.stopping()?;
         let order = if key.is_empty() { ", in an order that is no secret: stop_key is not set" } else { "" };
-        Some(format!("ends early{sides} with a chance of at most {delta} of another verdict{order}"))
+        let sides = if self.clip_nats.is_some() { "" } else { " (above thresholds only: clip_nats is not set)" };
+        Some(match rule {
+            Rule::Certified { delta } => {
+                format!("ends early{sides} with a chance of at most {delta} of another verdict{order}")
+            }
+            Rule::Calibrated { table, audit_share } => {
+                format!("ends early by {}, audited in a share of {audit_share}{order}", table.display())
+            }
+        })
     }
 
     /// The first thing that is wrong with how the score stops.
@@ -72,23 +100,48 @@ impl Settings {
         if let Some(delta) = delta {
             return Some(("delta", format!("{delta} is no chance of an error; it must be above 0 and below 1")));
         }
+        let share = self.audit_share.filter(|share| !(0.0..=1.0).contains(share));
+        if let Some(share) = share {
+            return Some(("audit_share", format!("{share} is no share; it must be from 0 to 1, as in 0.01")));
+        }
+        if let Some(problem) = self.useless_with_stop() {
+            return Some(problem);
+        }
+        let masking = self.masking.as_str();
         match self.stop {
-            Stop::Never => {
-                let given = [("delta", self.delta.is_some()), ("stop_key", self.stop_key.is_some())];
-                let (key, _) = given.into_iter().find(|(_, given)| *given)?;
-                Some((key, "is for stop = \"certified\" only; remove it, or set that".to_owned()))
-            }
+            Stop::Never => None,
             Stop::Certified if self.masking != Masking::Single => {
-                let masking = self.masking.as_str();
                 let why = "the certificate needs losses that don't depend on which of them are looked at, as those of \"single\" alone";
                 Some(("stop", format!("\"certified\" is not for masking = {masking:?}: {why}")))
             }
-            Stop::Certified => self.extra.first().map(|extra: &Extra| {
+            Stop::Calibrated if self.masking != Masking::Strided => {
+                Some(("stop", format!("\"calibrated\" is for masking = \"strided\", not for {masking:?}")))
+            }
+            Stop::Calibrated if self.stop_table.is_none() => {
+                let why =
+                    "is needed for stop = \"calibrated\": a table made for this score, as docs/early-stopping.md says";
+                Some(("stop_table", why.to_owned()))
+            }
+            Stop::Certified | Stop::Calibrated => self.extra.first().map(|extra: &Extra| {
                 let extra = super::tail::Tail::from(*extra).as_str();
                 let why = "is known for whole documents only; ask for it in another [signals] table, without stop";
                 ("extra", format!("{extra:?} {why}"))
             }),
         }
+    }
+
+    /// The first key that is given but means nothing with this way to stop.
+    fn useless_with_stop(&self) -> Option<(&'static str, String)> {
+        let calibrated: &[Stop] = &[Stop::Calibrated];
+        let keys: [(&'static str, bool, &[Stop]); 4] = [
+            ("delta", self.delta.is_some(), &[Stop::Certified]),
+            ("stop_table", self.stop_table.is_some(), calibrated),
+            ("audit_share", self.audit_share.is_some(), calibrated),
+            ("stop_key", self.stop_key.is_some(), &[Stop::Certified, Stop::Calibrated]),
+        ];
+        let (key, _, stops) = keys.into_iter().find(|(_, given, stops)| *given && !stops.contains(&self.stop))?;
+        let stops = stops.iter().map(|stop| format!("{:?}", stop.as_str())).collect::<Vec<_>>().join(" or ");
+        Some((key, format!("stop = {:?} has no {key}; remove it, or use {stops}", self.stop.as_str())))
     }
 }
 
@@ -103,6 +156,7 @@ mod tests {
             "stop = \"certified\"",
             "stop = \"certified\"\ndelta = 0.05\nclip_nats = 10\nstop_key = \"k\"",
             "clip_nats = 8.5",
+            "masking = \"strided\"\nstop = \"calibrated\"\nstop_table = \"t.json\"\naudit_share = 0.1\nstop_key = \"k\"",
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
@@ -112,6 +166,11 @@ mod tests {
             ("stop = \"certified\"\ndelta = 0.0", "delta"),
             ("stop = \"certified\"\ndelta = nan", "delta"),
             ("delta = 0.01", "delta"),
+            ("stop = \"calibrated\"", "stop"),
+            ("masking = \"strided\"\nstop = \"calibrated\"", "stop_table"),
+            ("masking = \"strided\"\nstop = \"calibrated\"\nstop_table = \"t\"\ndelta = 0.01", "delta"),
+            ("masking = \"strided\"\nstop = \"calibrated\"\nstop_table = \"t\"\naudit_share = 1.5", "audit_share"),
+            ("stop = \"certified\"\nstop_table = \"t\"", "stop_table"),
             ("stop_key = \"k\"", "stop_key"),
             ("clip_nats = 0.0", "clip_nats"),
             ("clip_nats = inf", "clip_nats"),

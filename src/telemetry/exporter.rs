@@ -252,6 +252,8 @@ mod tests {
         metrics::rule_fired("fluent", "fail");
         metrics::score_skipped();
         metrics::score_stopped(3);
+        metrics::score_audited(true);
+        metrics::stop_alarm();
         metrics::ready(true);
     }
 

@@ -217,6 +217,16 @@ pub fn score_stopped(passes: usize) {
     counter!(s::PASSES_SPARED.name).increment(passes as u64);
 }
 
+/// A document that was decided early was scored to the end; `flipped` tells whether that decides otherwise.
+pub fn score_audited(flipped: bool) {
+    counter!(s::SCORES_AUDITED.name, "flipped" => if flipped { "yes" } else { "no" }).increment(1);
+}
+
+/// Audits found that documents of some length must be scored in full from now on.
+pub fn stop_alarm() {
+    counter!(s::STOP_ALARMS.name).increment(1);
+}
+
 /// Makes the series of each rule exist, at zero. Call once at start and again when rules change.
 pub fn rules_known<'a>(rules: impl IntoIterator<Item = &'a str>) {
     for rule in rules {

@@ -85,6 +85,7 @@ const TOPIC: Label = Label { name: "topic", values: Values::Lanes };
 const PARTITION: Label = Label { name: "partition", values: Values::Lanes };
 const PERMIT: Label = Label { name: "kind", values: Values::Closed(&["documents", "bytes"]) };
 const HEAD: Label = Label { name: "head", values: Values::Closed(&["hoisted", "full", "one-pass"]) };
+const FLIPPED: Label = Label { name: "flipped", values: Values::Closed(&["yes", "no"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Closed(&["applied", "unchanged", "refused"]) };
 const ANSWER: Label =
     Label { name: "answer", values: Values::Closed(&["found", "unknown", "unusable", "unavailable"]) };
@@ -175,6 +176,10 @@ table! {
     SCORES_STOPPED = "tamis_scores_stopped_total", Counter, Count, [],
         "Model scores that ended before every pass had run, because the rules on them were decided.";
     PASSES_SPARED = "tamis_passes_spared_total", Counter, Count, [], "Passes that those scores did not run.";
+    SCORES_AUDITED = "tamis_scores_audited_total", Counter, Count, [FLIPPED],
+        "Documents decided early by a table and scored to the end all the same; flipped says whether the full score decides otherwise.";
+    STOP_ALARMS = "tamis_stop_alarms_total", Counter, Count, [],
+        "Lengths of documents that are scored in full since an audit found early verdicts wrong more often than promised.";
     DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
     BY_LANGUAGE = "tamis_documents_by_language_total", Counter, Count, [ROUTE, LANGUAGE],
         "Judged documents delivered and committed, by route and language tag.";

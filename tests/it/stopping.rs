@@ -10,7 +10,7 @@ use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, Edge, SignalValue, Signals};
 use tamis::engine;
-use tamis::scorer::{Model, Scorer, Settings, Stop};
+use tamis::scorer::{Masking, Model, Scorer, Settings, Stop, Stratum, Table};
 
 /// Documents of about a hundred tokens: the demo's texts, a few to each, some of them German by their tag.
 fn documents(dir: &Path) -> String {
@@ -177,4 +177,69 @@ async fn what_was_revealed_for_one_threshold_is_gone_on_from_for_another() {
         "what is known is not estimated"
     );
     assert_eq!(scorer.score_until(&document, &[]).await.unwrap(), whole, "without an edge there is nothing to decide");
+}
+
+#[tokio::test]
+async fn calibrated_stopping_goes_by_its_table_and_audits_to_the_end() {
+    let dir = broker::folder("calibrated");
+    let path = dir.join("table.json");
+    let strided = Settings { masking: Masking::Strided, stride: Some(4), window_tokens: 32, ..Settings::default() };
+    let stopping = |audit_share| Settings {
+        stop: Stop::Calibrated,
+        stop_table: Some(path.clone()),
+        audit_share: Some(audit_share),
+        ..strided.clone()
+    };
+    let model = model().await;
+    let build = |settings: &Settings| Scorer::build("s", settings, Arc::clone(&model), Cache::disabled());
+    let plain = build(&strided).unwrap();
+    let wrong = |settings: &Settings| build(settings).err().unwrap().to_string();
+    assert!(wrong(&stopping(0.0)).starts_with("signals.s.stop_table: "), "{}", wrong(&stopping(0.0)));
+    let table = |scorer: &str, tokens_max| {
+        let strata = vec![Stratum { tokens_max, documents: 5000, boundary: 3.0, flips: 0 }];
+        let table = Table { version: 1, scorer: scorer.to_owned(), flip_rate: 0.001, confidence: 0.95, strata };
+        std::fs::write(&path, serde_json::to_string(&table).unwrap()).unwrap();
+    };
+    table("another", Some(128));
+    assert!(wrong(&stopping(0.0)).contains("was made for the scorer another"), "{}", wrong(&stopping(0.0)));
+
+    table(plain.identity(), Some(128));
+    let document = Document { id: None, text: TEXT.to_owned(), language: None, source: None };
+    let exact = plain.score(&document).await.unwrap();
+    let (mean, tokens) = (number(&exact, "s.nll_token"), number(&exact, "s.tokens"));
+    assert!(tokens > 64.0 && tokens <= 128.0, "{tokens}");
+    let edges = |at: f64| vec![Edge { signal: "s.nll_token".into(), at }];
+    let scorer = build(&stopping(0.0)).unwrap();
+    for at in [mean * 0.4, mean * 1.8] {
+        let early = scorer.score_until(&document, &edges(at)).await.unwrap();
+        assert!(early.is_estimate("s.nll_token") && number(&early, "s.revealed") < tokens, "{early:?}");
+        assert_eq!(number(&early, "s.nll_token") > at, mean > at);
+    }
+    // Too near, audited, or of a length that the table does not know: the full score.
+    let near = scorer.score_until(&document, &edges(mean * 1.001)).await.unwrap();
+    let audited = build(&stopping(1.0)).unwrap().score_until(&document, &edges(mean * 0.4)).await.unwrap();
+    table(plain.identity(), Some(32));
+    let unknown = build(&stopping(0.0)).unwrap().score_until(&document, &edges(mean * 0.4)).await.unwrap();
+    for full in [near, audited, unknown] {
+        assert_eq!((full.estimates().count(), number(&full, "s.revealed")), (0, tokens));
+        assert!((number(&full, "s.nll_token") - mean).abs() < 1e-4);
+    }
+}
+
+#[tokio::test]
+async fn what_a_score_costs_is_learned_from_what_it_took() {
+    let model = model().await;
+    let build = |masking, stride| {
+        let settings = Settings { masking, stride, window_tokens: 16, ..Settings::default() };
+        Scorer::build("s", &settings, Arc::clone(&model), Cache::disabled()).unwrap()
+    };
+    let (exact, strided) = (build(Masking::Single, None), build(Masking::Strided, Some(4)));
+    assert!(exact.cost_seconds() > 3.9 * strided.cost_seconds());
+    for _ in 0..32 {
+        let document = |text: &str| Document { id: None, text: text.to_owned(), language: None, source: None };
+        exact.score(&document("yes")).await.unwrap();
+        strided.score(&document(&TEXT[..120])).await.unwrap();
+    }
+    // The exact score of a word is cheaper than the strided one of a sentence.
+    assert!(exact.cost_seconds() * 2.0 < strided.cost_seconds());
 }

@@ -40,6 +40,7 @@ fn the_reference_names_every_key() {
     let commented = [
         "activation",
         "annotate",
+        "audit_share",
         "by_language",
         "by_source",
         "clip_nats",
@@ -59,6 +60,7 @@ fn the_reference_names_every_key() {
         "stdin",
         "stdout",
         "stop_key",
+        "stop_table",
         "stride",
         "words",
     ];

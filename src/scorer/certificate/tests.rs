@@ -174,6 +174,7 @@ fn what_no_losses_could_change_is_told_at_once() {
 fn a_cell_holds_what_lies_in_it() {
     let cell = Cell { above: Some(1.0), below: Some(2.0) };
     assert_eq!(cell.hold(1.5), 1.5);
+    assert!(cell.holds(1.5) && !cell.holds(1.0) && !cell.holds(2.5) && Cell::default().holds(9.0));
     assert!(cell.hold(0.0) > 1.0 && cell.hold(0.0) < 1.0 + 1e-8);
     assert!(cell.hold(9.0) < 2.0 && Cell::default().hold(9.0) == 9.0);
 }

@@ -5,6 +5,7 @@ use super::labels::COUNTS;
 use super::settings::Head;
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
+use crate::scorer::cost::{Meter, SPECIALS};
 use crate::scorer::model::Prepared;
 use crate::scorer::score::{self, LOOKUP_WINDOWS, WINDOWS_IN_FLIGHT};
 use crate::scorer::{Error, Model, Task};
@@ -19,6 +20,7 @@ const LAYOUT: u8 = 1;
 pub struct HeadScorer {
     model: Arc<Model>,
     cache: Cache,
+    meter: Meter,
     kind: Kind,
     window_tokens: usize,
     /// Of the numbers that the kind makes of a document, `values` of them, then of [`COUNTS`] and, for a prompt, what is left out.
@@ -50,7 +52,8 @@ impl HeadScorer {
         settings.signal_tails().iter().for_each(|tail| _ = hasher.update(tail.as_bytes()).update(b"\0"));
         let identity = hasher.finalize().to_hex().to_string();
         let window_tokens = settings.shape().window_tokens;
-        Ok(Self { model, cache, kind, window_tokens, names, values, raw_identity, identity })
+        let meter = Meter::default();
+        Ok(Self { model, cache, meter, kind, window_tokens, names, values, raw_identity, identity })
     }
 
     /// Names of all signals that a document may get.
@@ -71,12 +74,19 @@ impl HeadScorer {
         1
     }
 
+    /// Device seconds that a document is expected to take, as [`crate::scorer::Scorer::cost_seconds`].
+    #[must_use]
+    pub fn cost_seconds(&self) -> f64 {
+        self.meter.seconds(self.window_tokens + SPECIALS, &self.model)
+    }
+
     /// Scores a document; what a window gave comes from the cache where it has it. A document without tokens has counts and no numbers.
     /// Cancel-safe: dropping the future takes waiting rows back.
     ///
     /// # Errors
     /// The tokenizer refuses the text, the device fails on it alone, or the engine is gone.
     pub async fn score(&self, document: &Document) -> Result<Signals, Fault> {
+        self.meter.document();
         let prepared = self.model.prepare(&document.text, self.window_tokens, None).await.map_err(Fault::from)?;
         let windows = self.windows(&prepared).await?;
         let unk = self.model.tokenizer().unk_id();
@@ -142,6 +152,7 @@ impl HeadScorer {
 
     /// The raw numbers of one row, as a task of its own; `at` is handed back with them.
     fn read(&self, at: usize, row: &Row) -> impl Future<Output = Result<(usize, Vec<f64>), Error>> + Send + 'static {
+        self.meter.rows(1, row.ids.len());
         let (model, kind, row) = (Arc::clone(&self.model), self.kind.clone(), row.clone());
         async move { Ok((at, kind.read(&model, row).await?)) }
     }
