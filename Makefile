@@ -17,7 +17,7 @@ DESTDIR ?=
 
 .PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-flow bench-scale hostile model-card install uninstall deb \
 	kafka-up kafka-down fmt lint doc \
-	metrics-page page-check deploy-check clean setup-build setup-test
+	metrics-page settings-page page-check deploy-check clean setup-build setup-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -109,6 +109,9 @@ doc: setup-build ## build the code's documentation into target/doc
 
 metrics-page: setup-build ## write docs/metrics.md anew from the table of series
 	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --features formats --test tidy the_page_of_metrics
+
+settings-page: setup-build ## write docs/configuration.md anew from the settings' types
+	TAMIS_WRITE_PAGES=1 cargo test --quiet --locked --test tidy the_page_of_settings
 
 page-check: setup-test ## look at the live page of a running worker in a real Chromium; screenshots in var/page/shots
 	cargo build --locked --features formats

@@ -15,6 +15,8 @@ mod operations;
 mod papers;
 #[path = "tidy/rust.rs"]
 mod rust;
+#[path = "tidy/settings.rs"]
+mod settings;
 #[path = "tidy/tree.rs"]
 mod tree;
 
@@ -118,6 +120,15 @@ fn the_page_of_metrics_is_what_the_table_of_series_says() {
         std::fs::write(path, operations::page()).expect("docs/ can be written");
     }
     expect_none(&operations::metrics_page(&house()));
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_types_say() {
+    if std::env::var_os("TAMIS_WRITE_PAGES").is_some() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+        std::fs::write(path, settings::page()).expect("docs/ can be written");
+    }
+    expect_none(&settings::settings_page(&house()));
 }
 
 #[test]

@@ -67,6 +67,10 @@ has bare 'value: "600000"'
 has bare "replicas: 3"
 has everything "nvidia.com/gpu: 1"
 has everything "memory: 4Gi"
+has everything "name: TAMIS__SOURCE__KAFKA__PROPERTIES_FILES__SASL_PASSWORD"
+has everything "value: /etc/tamis/secrets/kafka-credentials/password"
+has everything "secretName: kafka-credentials"
+lacks everything "PROPERTIES__SASL_PASSWORD"
 has everything "kind: ScaledObject"
 has everything "alert: TamisStalled"
 has everything '"uid": "tamis"'

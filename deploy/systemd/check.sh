@@ -32,7 +32,7 @@ trap clean_up EXIT
 # ── What systemd-analyze can tell from the file alone. ──
 sed 's#/opt/tamis/tamis #/bin/true #; s/^User=.*/User=daemon/; s/^Group=.*/Group=daemon/' "deploy/systemd/tamis@.service" >"$out/$unit.service"
 mkdir "$out/$unit.service.d"
-cp "deploy/systemd/tamis@.service.d/gpu.conf" "$out/$unit.service.d/"
+cp "deploy/systemd/tamis@.service.d/"*.conf "$out/$unit.service.d/"
 systemd-analyze verify "$out/$unit.service" 2>"$out/verify.log" || true
 rm -r "$out/$unit.service.d"
 if grep -F "$unit" "$out/verify.log" >&2; then fail "systemd-analyze verify has something to say"; fi

@@ -1,10 +1,11 @@
 //! Owns what each endpoint answers.
 //!
 //! In: a request's path. Out: a status code, a content type, a body. Invariants: only GET and HEAD, anything else is 405 and an unknown
-//! path is 404; an answer reads the board and the exporter, and changes nothing that another answer could tell.
+//! path is 404, whatever the path a strange name is 421; an answer reads the board and the exporter, and changes nothing that another answer could tell.
 //! Must not know: sockets.
 
 use super::events::Gallery;
+use super::hosts::{self, Hosts};
 use super::page;
 use super::view::View;
 use crate::telemetry::{Board, Exporter};
@@ -12,6 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::time::Duration;
@@ -40,7 +42,7 @@ pub(super) const ENDPOINTS: [(&str, &str); 5] = [
     ("/events", "the same once a second, as server-sent events"),
 ];
 
-pub(super) fn router(sources: Sources) -> Router {
+pub(super) fn router(sources: Sources, hosts: Hosts) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -53,6 +55,7 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/page.svg", get(|| async { alone(fresh("image/svg+xml", page::ICON)) }))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "no such endpoint; / lists them") })
         .with_state(sources)
+        .layer(from_fn_with_state(hosts, hosts::known))
 }
 
 async fn livez(State(sources): State<Sources>) -> Response {

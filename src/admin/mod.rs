@@ -8,6 +8,7 @@
 mod answers;
 mod door;
 mod events;
+mod hosts;
 mod page;
 mod server;
 mod settings;

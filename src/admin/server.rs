@@ -7,6 +7,7 @@
 use super::answers::{self, Sources};
 use super::door::{Door, LIFETIME, SEATS};
 use super::events::Gallery;
+use super::hosts::Hosts;
 use super::settings::Settings;
 use crate::telemetry::{Board, Exporter};
 use std::io;
@@ -62,7 +63,8 @@ pub async fn serve(settings: &Settings, board: Board, exporter: Exporter) -> Res
     let address = listener.local_addr().map_err(refused)?;
     let (stop, mut stopped) = watch::channel(false);
     let gallery = Gallery::new(stopped.clone());
-    let router = answers::router(Sources { board, exporter, stall_after: settings.stall_after(), gallery });
+    let sources = Sources { board, exporter, stall_after: settings.stall_after(), gallery };
+    let router = answers::router(sources, Hosts::new(&settings.hosts));
     let mut task = JoinSet::new();
     task.spawn(async move {
         let door = Door::new(listener, SEATS, LIFETIME);

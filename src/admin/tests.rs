@@ -59,6 +59,25 @@ async fn readiness_follows_the_board_and_says_why_not() {
 }
 
 #[tokio::test]
+async fn a_name_that_somebody_else_may_own_is_not_answered_unless_it_is_listed() {
+    async fn status(server: &Server, host: &str) -> u16 {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let request = format!("GET /status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text.contains("english-web"), text.contains(" 200 "), "{text}");
+        text.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+    let (server, _board, _exporter) = start(free_port()).await;
+    assert_eq!(status(&server, "rebound.example:9600").await, 421);
+    assert_eq!(status(&server, "localhost:9600").await, 200);
+    let hosts = vec!["rebound.example".to_owned()];
+    let (server, _board, _exporter) = start(Settings { hosts, ..free_port() }).await;
+    assert_eq!(status(&server, "rebound.example:9600").await, 200);
+}
+
+#[tokio::test]
 async fn liveness_ends_when_the_process_says_that_it_is_stuck() {
     let (server, board, _exporter) = start(free_port()).await;
     assert_eq!(ask(server.address(), "GET", "/livez").await.status, 200);

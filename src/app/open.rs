@@ -25,6 +25,13 @@ impl Books {
     /// Finds the inputs, locks the checkpoint, and sees what is left to do. Blocking.
     pub(super) fn open(settings: &Settings) -> Result<Self, Failure> {
         let inputs = inputs(settings).transpose()?;
+        if let Some(sink) = &settings.sink.files {
+            // What stands in an output's place is found now and not after the models; opening it later looks again.
+            let survey = files::Survey::of(&sink.dir, &FilesSink::names(sink, &settings.routes));
+            if let Some(problem) = survey.problems.into_iter().next() {
+                return Err(problem.into());
+            }
+        }
         let checkpoint = positions(settings).map(|dir| Checkpoint::open(&dir)).transpose()?;
         let plan =
             inputs.zip(checkpoint.as_ref()).map(|(inputs, checkpoint)| Plan::new(inputs, checkpoint)).transpose()?;

@@ -1,18 +1,20 @@
 //! Owns the `[cache]` table.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The least `max_bytes`, 16 MiB: two generations of a store that allocates its files in half mebibytes.
 pub const MIN_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The `[cache]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where scores are kept, so that none is computed twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Directory that holds one store for each instance, and their lock files. Created if absent.
     pub path: PathBuf,
-    /// Disk that one instance's store may take, in bytes, about; at least [`MIN_BYTES`].
+    /// Disk that one instance's store may take, in bytes, about; at least 16 MiB.
+    #[schemars(range(min = 16_777_216))]
     pub max_bytes: u64,
     /// Whether scores are cached at all.
     pub enabled: bool,

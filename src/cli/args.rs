@@ -110,6 +110,9 @@ pub enum Command {
     /// Print a shell's completions; the shell's own documentation says where they go
     #[command(hide = true)]
     Completions(Completions),
+    /// Print the JSON schema of pipeline files, for editors that check and complete TOML
+    #[command(hide = true)]
+    Schema,
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man(Man),
@@ -527,6 +530,9 @@ mod tests {
     #[test]
     fn only_commands_that_are_built_exist() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["run", "check", "score", "cache", "dlq", "demo", "top", "model", "completions", "man"]);
+        assert_eq!(
+            names,
+            ["run", "check", "score", "cache", "dlq", "demo", "top", "model", "completions", "schema", "man"]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what is made from the command line's definition: completions for shells, and manual pages.
+//! Owns what is made from the command line's definition: completions for shells, manual pages, and from the settings' types the schema.
 //!
 //! Invariant: nothing is written by hand, so neither can say other than `--help` does.
 
@@ -15,6 +15,11 @@ pub(super) fn completions(args: &Completions) -> Result<(), Failure> {
 pub(super) fn man(args: &Man) -> Result<(), Failure> {
     let made = std::fs::create_dir_all(&args.out).and_then(|()| clap_mangen::generate_to(Cli::command(), &args.out));
     made.map_err(|error| Failure::new(Exit::Input, format!("{}: {error}; check --out", args.out.display())))
+}
+
+/// The schema, for `#:schema` at the top of a pipeline file, or an editor's settings.
+pub(super) fn schema() -> Result<(), Failure> {
+    print(format!("{:#}\n", crate::config::schema()).as_bytes())
 }
 
 fn completion(shell: clap_complete::Shell) -> Vec<u8> {

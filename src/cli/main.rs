@@ -25,13 +25,13 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Cache(_)
         | Command::Completions(_)
         | Command::Demo(_)
-        | Command::Dlq(_)
         | Command::Man(_)
         | Command::Model(_)
+        | Command::Schema
         | Command::Score(_)
         | Command::Top(_) => Some("warn,rdkafka=off"),
         // What is wrong is a finding, told once.
-        Command::Check(_) => Some("error,rdkafka=off"),
+        Command::Check(_) | Command::Dlq(_) => Some("error,rdkafka=off"),
     };
     let filter = cli.log.as_deref().or(default.filter(|_| !log_variable_is_set()));
     if let Err(error) = telemetry::init_logging(cli.log_format.into(), filter) {
@@ -45,6 +45,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Cache(args) => cache::cache(&args, &cli.overrides),
         Command::Completions(args) => generated::completions(&args),
         Command::Man(args) => generated::man(&args),
+        Command::Schema => generated::schema(),
         Command::Top(args) => top::top(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
         Command::Model(Model::Inspect(args)) => inspect::inspect(&args),

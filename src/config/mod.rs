@@ -21,6 +21,7 @@ pub use problem::{Problem, Wrong};
 use crate::pipeline::{DeliverySettings, Guarantee, ReloadSettings};
 use crate::sink::RouteSettings;
 use crate::{admin, cache, decode, engine, judge, scorer, signals, sink, source, telemetry};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -31,7 +32,7 @@ use std::path::Path;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A pipeline, as its file and all that lies over it say. Every table may be absent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The pipeline's name, for logs and the status page.
@@ -65,8 +66,9 @@ pub struct Settings {
 }
 
 /// A `[signals.X]` table; its `kind` says which keys it has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", from = "Kind")]
+#[schemars(!from)]
 pub enum SignalSettings {
     /// `kind = "pll"`: a masked language model's score.
     Pll(scorer::Settings),
@@ -217,6 +219,15 @@ fn load_text(
         tree::lay_over(&mut tree, &override_::from_set(set)?)?;
     }
     read::read(tree).map_err(|error| error.into_error(path))
+}
+
+/// The JSON schema of a pipeline file: every key with its type, range, default and meaning, as the settings' types say them. For editors, and for
+/// `docs/configuration.md`, which is made of it.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Settings);
+    schema.insert("title".to_owned(), "A pipeline of tamis".into());
+    schema.to_value()
 }
 
 impl Settings {

@@ -8,6 +8,7 @@
 //! of other scripts that pass for Latin ones (Unicode Technical Standard #39, confusables). Words that are really there, such as stuffed keywords
 //! or fluent boilerplate around junk, are no matter of letters and stay.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization as _;
@@ -25,7 +26,7 @@ const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
 const BEYOND_CYRILLIC: char = '\u{0530}';
 
 /// `document.normalize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalize {
     /// The text is measured as it is.

@@ -2,11 +2,12 @@
 
 use super::normalize::Normalize;
 use super::pointer::Pointer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// How a record's value holds its document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The value is one JSON value; pointers lead to its parts.
@@ -40,8 +41,8 @@ impl Format {
     }
 }
 
-/// The `[document.registry]` table: where schemas are to be had.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the schemas of `avro` and `protobuf` are to be had.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
     /// The registry's address, http or https, with the path before `/schemas`, if there is one.
@@ -59,6 +60,7 @@ pub struct Registry {
     /// A file with the certificates (PEM) that are trusted in place of the system's.
     pub ca_file: Option<PathBuf>,
     /// Longest time for one answer, in milliseconds. At least 1.
+    #[schemars(range(min = 1))]
     pub timeout_ms: u64,
     /// How long records wait for a registry that can't be asked before the worker stops with 69, in milliseconds.
     pub patience_ms: u64,
@@ -138,11 +140,11 @@ impl Registry {
     }
 }
 
-/// The `[document]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How a record holds its document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `json`, `text`, `avro` or `protobuf`.
+    /// How a value is read.
     pub format: Format,
     /// JSON pointer (RFC 6901) to the text. The empty pointer is the whole value, which must then be a JSON string.
     pub text: String,
@@ -155,8 +157,9 @@ pub struct Settings {
     /// What is done to a text before it is measured; the record is passed on as it came.
     pub normalize: Normalize,
     /// Values above this many bytes are dead-lettered undecoded. At least 1.
+    #[schemars(range(min = 1))]
     pub max_bytes: u64,
-    /// `[document.registry]`: where the schemas of `avro` and `protobuf` are to be had.
+    /// Where the schemas of `avro` and `protobuf` are to be had.
     pub registry: Option<Registry>,
 }
 

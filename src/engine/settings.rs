@@ -1,12 +1,13 @@
 //! Owns the `[models.X]` table.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// One model and how to run it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Directory with `model.onnx`, `tokenizer.json`, `tokenizer_config.json`, `config.json`, optionally `manifest.json`.
@@ -19,12 +20,13 @@ pub struct Settings {
     pub device_fallback: Fallback,
     /// Memory of the GPU that ONNX Runtime may take for this model, in MiB; 0 for no bound of ours. Nothing on the CPU.
     pub device_memory_mib: usize,
-    /// What to do with a model whose masked-LM head fails the health check: `refuse` or `warn`.
+    /// What to do with a model whose masked-LM head can't tell sentences from shuffled ones.
     pub head_check: HeadCheck,
     /// Threads of the CPU provider; 0 takes all cores.
     pub threads: usize,
     /// Tokens of one batch, padding included: rows times the longest row. More suits a GPU, less suits a small memory. A
     /// single row longer than this still runs, alone.
+    #[schemars(range(min = 1))]
     pub budget_tokens: usize,
 }
 
@@ -44,8 +46,9 @@ impl Default for Settings {
 }
 
 /// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Device {
     /// The first GPU if one works, else the CPU.
     #[default]
@@ -57,7 +60,7 @@ pub enum Device {
 }
 
 /// What stands in for a GPU that can't be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fallback {
     /// Nothing: an error.
@@ -107,7 +110,7 @@ impl From<Device> for String {
 }
 
 /// What a failed health check of the masked-LM head leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadCheck {
     /// The model is refused.

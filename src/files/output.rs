@@ -5,6 +5,7 @@
 
 use super::checkpoint::{Checkpoint, sync_directory};
 use super::error::Error;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// How outputs are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// Not at all.
@@ -64,15 +65,16 @@ impl Compression {
     }
 }
 
-/// `[sink.files]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Write JSON lines to files, one file for each route: `<dir>/<route's stem>.jsonl`, with `.zst` or `.gz` behind it. A line is the record's JSON object as it came, with
+/// one member more, `"tamis"`, which holds what became of it; a dead letter is `{"raw": …}` or `{"raw_base64": …}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputSettings {
-    /// The directory of the outputs and of their checkpoint. Created if absent.
+    /// The directory of the outputs, of `tamis.checkpoint` and of `tamis.lock`. Created if absent; one worker at a time.
     pub dir: PathBuf,
-    /// How they are compressed.
+    /// How they are compressed. Each commit is a frame or member of its own, so a longer `delivery.commit_interval_ms` compresses better.
     pub compression: Compression,
-    /// How hard; unset means what the compressor itself would take.
+    /// How hard: zstd takes 1 to 19, 3 if left out; gzip 1 to 9, 6 if left out; without compression there is none.
     pub level: Option<u32>,
 }
 

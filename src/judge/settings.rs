@@ -3,11 +3,12 @@
 use super::error::{Problem, Wrong};
 use super::near::nearest;
 use super::rule::Thresholds;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The `[judge]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How rules are evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How far to go once a verdict is certain.
@@ -15,7 +16,7 @@ pub struct Settings {
 }
 
 /// Which rules are evaluated. The verdict is the same with each; reasons, signals and the status may be fewer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evaluate {
     /// Every rule, so that every reason is known.
@@ -26,7 +27,7 @@ pub enum Evaluate {
 }
 
 /// What a document gets whose signal could not be measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missing {
     /// It fails.
@@ -38,8 +39,8 @@ pub enum Missing {
     Pass,
 }
 
-/// One `[[rules]]` table. Thresholds are in the signal's own unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What is good enough: at least one bound on one signal, in the signal's own unit. The worst rule wins: fail, then review, then pass; without rules everything passes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSettings {
     /// The rule's name, unique in the file; it appears in reasons and metrics.
@@ -70,7 +71,7 @@ pub struct RuleSettings {
 }
 
 /// Thresholds that replace a rule's own; absent ones stay as they were.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Override {
     /// Replaces `min`.

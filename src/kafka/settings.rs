@@ -1,21 +1,25 @@
 //! Owns the settings of the Kafka source and sink, and which librdkafka properties tamis keeps to itself.
 
 use super::secrets;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// `[source.kafka]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Read topics of Kafka, as a member of a consumer group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceSettings {
     /// Bootstrap brokers, `host:port` separated by commas.
     pub brokers: String,
-    /// Topics to read.
+    /// Topics to read, at least one. One that begins with `^` is a regular expression that must match a topic's whole name, as in
+    /// `"^corpus\\.raw\\..*"`; topics that appear later are found within `topic.metadata.refresh.interval.ms`. No route may match.
     pub topics: Vec<String>,
-    /// Consumer group.
+    /// Consumer group. Workers of one group share the partitions; the group's committed offsets say where to go on.
     pub group: String,
-    /// Any librdkafka consumer property but those that tamis owns.
+    /// Any librdkafka consumer property but those that delivery rests on, which are refused by name. Of note: `partition.assignment.strategy`
+    /// (`cooperative-sticky` unless set; all workers of a group must agree), `group.protocol` (`consumer` is Kafka 4's own), `group.instance.id` (static
+    /// membership; `{host}-{instance}` makes it differ between workers), `auto.offset.reset` (`earliest` unless set; `error` stops with 69).
     pub properties: BTreeMap<String, String>,
     /// Properties of the connection (`sasl.*`, `ssl.*`, `security.*`) whose values stand in files, by name: a password or key that a secret store
     /// mounts. The file is read when a client is made; one line end behind the value is left out. Relative to the current directory.
@@ -34,15 +38,16 @@ impl Default for SourceSettings {
     }
 }
 
-/// `[sink.kafka]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Write to topics of Kafka, named by `[routes]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SinkSettings {
     /// Bootstrap brokers; empty means the source's.
     pub brokers: String,
-    /// Any librdkafka producer property but those that tamis owns. With `brokers` empty, the source's client properties apply too.
+    /// Any librdkafka producer property but those that tamis sets itself. With `brokers` empty, the source's properties that say how to reach the brokers
+    /// (`security.*`, `sasl.*`, `ssl.*`, …) hold here, too.
     pub properties: BTreeMap<String, String>,
-    /// As [`SourceSettings::properties_files`].
+    /// Properties of the connection whose values stand in files, as in `[source.kafka]`; with `brokers` empty, the source's files are used too.
     pub properties_files: BTreeMap<String, PathBuf>,
 }
 

@@ -1,9 +1,10 @@
 //! Owns the settings of delivery: the guarantee, the pace of commits, and the bounds on what is in flight.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What delivery promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// Every record's outcome is visible exactly once to a read-committed reader.
@@ -23,25 +24,28 @@ impl Guarantee {
     }
 }
 
-/// `[reload]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// When settings are read again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReloadSettings {
     /// How often the pipeline file is looked at for changes, in milliseconds; 0: never, and SIGHUP alone asks for a reload.
     pub watch_ms: u64,
 }
 
-/// `[delivery]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What delivery promises, its pace, and the bounds on what is in flight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliverySettings {
     /// Unset means exactly-once from Kafka to Kafka, at-least-once otherwise.
     pub guarantee: Option<Guarantee>,
     /// Longest time a finished verdict waits for its commit, in milliseconds.
+    #[schemars(range(min = 1))]
     pub commit_interval_ms: u64,
     /// Most documents in one commit.
+    #[schemars(range(min = 1))]
     pub max_batch_documents: usize,
     /// Most bytes of records in one commit, about; a larger record is committed alone.
+    #[schemars(range(min = 1))]
     pub max_batch_bytes: usize,
     /// This worker's slot on this machine; unset means the lowest free one under `cache.path`.
     pub instance: Option<u32>,
@@ -53,10 +57,13 @@ pub struct DeliverySettings {
     pub stall_exit_ms: u64,
     /// Most documents being scored at once. More give the device more rows to choose from; fewer keep the order of finishing near the
     /// order of reading, in which alone verdicts are delivered.
+    #[schemars(range(min = 1))]
     pub max_journeys: usize,
     /// Most documents between reading and delivery.
+    #[schemars(range(min = 1))]
     pub max_documents: usize,
     /// Most bytes of records between reading and delivery; a larger record passes alone.
+    #[schemars(range(min = 1))]
     pub max_in_flight_bytes: usize,
 }
 

@@ -7,11 +7,12 @@ use super::tail::Tail;
 use super::{Error, recipe};
 use crate::engine::Needs;
 use crate::tokenize::Tokenizer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A pseudo-log-likelihood: its model, and how windows are masked.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+/// A masked language model's score: its model, and how windows are masked. [docs/scores.md](scores.md) defines each signal it yields.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Name of a `[models.X]` table.
@@ -19,6 +20,7 @@ pub struct Settings {
     /// Which tokens are masked together. Scores of different maskings differ, so thresholds belong to one.
     pub masking: Masking,
     /// Content tokens of a window, at most. Window and special tokens together must fit the model's positions.
+    #[schemars(range(min = 1))]
     pub window_tokens: usize,
     /// Signals besides the usual ones; they come from the same passes, and cost a little device time each.
     pub extra: Vec<Extra>,
@@ -26,20 +28,22 @@ pub struct Settings {
     pub corrected: bool,
     /// For `strided` only: 7 if not given, close to the 15 % that models are trained with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub stride: Option<usize>,
     /// For `word-l2r` and `whole-word` only: what a word is. `unicode` if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<WordsBy>,
     /// For `sampled` only: tokens scored in each window, at most; 32 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub sample_tokens: Option<usize>,
     /// For `sampled` only: another number draws other tokens. 0 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// For `corrected` only: the share of training targets left as they were; 0.1, as in BERT, if not given.
+    /// For `corrected` only: the share of training targets left as they were, from 0 to below 1; 0.1, as in BERT, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_rate: Option<f64>,
-    /// For `corrected` only: the share of training targets replaced by a random token; 0.1, as in BERT, if not given.
+    /// For `corrected` only: the share of training targets replaced by a random token, above 0 and at most 1 together with `keep_rate`; 0.1, as in BERT, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_rate: Option<f64>,
     /// For `single` only: a token's loss counts for this much at most, nats. Part of what the score is. Not clipped if not given.
@@ -62,7 +66,7 @@ pub struct Settings {
 }
 
 /// Which tokens of a window are masked together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Masking {
     /// One at a time: the exact score, a pass for each token.
@@ -96,7 +100,7 @@ impl Masking {
 }
 
 /// What a word is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WordsBy {
     /// UAX #29 segments of the text, at most eight pieces at once: the same in every language and for every tokenizer.
@@ -107,7 +111,7 @@ pub enum WordsBy {
 }
 
 /// A signal that is made only if asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Extra {
     /// Mean of ln rank.
@@ -122,14 +126,16 @@ pub enum Extra {
 
 /// `kind = "nelbo"`: a bound on the negative log-likelihood of the model as a masked diffusion (Sahoo et al. 2024, "Simple and
 /// Effective Masked Diffusion Language Models", equation 10, in the form of fixed counts).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NelboSettings {
     /// Name of a `[models.X]` table.
     pub model: String,
     /// Content tokens of a window, at most. Window and special tokens together must fit the model's positions.
+    #[schemars(range(min = 1))]
     pub window_tokens: usize,
-    /// Passes for each window: an even number, as masks come in complementary pairs.
+    /// Passes for each window: an even number from 2 to 1024, as masks come in complementary pairs.
+    #[schemars(range(min = 2, max = 1024))]
     pub draws: usize,
     /// Another number draws other masks.
     pub seed: u64,

@@ -1,11 +1,12 @@
 //! Owns the keys of `[signals.X]` that say whether passes end early, and what is wrong with them.
 
 use super::{Extra, Masking, Settings};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Whether passes end once every rule on a score is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stop {
     /// Every pass is run, and every score is the exact one.

@@ -10,11 +10,12 @@ mod count;
 
 use crate::corpus::{Document, Signals};
 use count::Counts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A `[signals.X]` table with `kind = "text"`. It has no keys yet.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {}
 

@@ -23,10 +23,11 @@ pub use report::Report;
 pub use rows::Rows;
 
 use crate::corpus::{Fault, Judged, Parcel, Position, Route};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[sink]`: at most one of its tables; none means Kafka where the source is Kafka.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where verdicts go: at most one of its tables; none means Kafka where the source is Kafka.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Write to Kafka topics.
@@ -37,13 +38,13 @@ pub struct Settings {
     pub stdout: Option<StdoutSettings>,
 }
 
-/// `[sink.stdout]` has no keys yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Write JSON lines to standard output, one a document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StdoutSettings {}
 
-/// `[routes]`: where each verdict goes. Topic names with a Kafka sink, stems of file names with a files sink.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where each verdict goes. Topic names with a Kafka sink, stems of file names with a files sink.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSettings {
     /// Topic for documents that pass.

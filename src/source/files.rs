@@ -10,6 +10,7 @@ use super::passing::Passing;
 use crate::corpus::{Lane, Outlet};
 use crate::files::{self, Checkpoint, Digest, Input, Line, LineReader, Mark, Trail};
 use crate::telemetry::Progress;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead};
@@ -22,11 +23,12 @@ use std::time::{Duration, Instant};
 /// Reasons that are told one by one at the end; of more only the number.
 const REASONS: usize = 5;
 
-/// `[source.files]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Read lines of files, one record each; ends with 0 when everything is read and delivered, and goes on where an earlier run ended or was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesSettings {
-    /// Paths and patterns.
+    /// Paths and patterns, as in `["in/*.jsonl.zst", "more/**/*.jsonl"]`: `*` and `?` within a folder, `**` over folders, `[ab]`, `{a,b}`. Sorted by path,
+    /// each file read once; zstd and gzip are known by their first bytes. A pattern that matches nothing is an error (65).
     pub paths: Vec<String>,
     /// Where positions are kept unless the sink is files, which keep them beside the outputs. A directory for each pipeline is made in it.
     pub state: PathBuf,

@@ -8,14 +8,15 @@ use super::passing::Passing;
 use crate::corpus::{Lane, Outlet};
 use crate::files::{self, LineReader, lane_name};
 use crate::telemetry::Progress;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// `[source.stdin]` has no keys yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Read lines of standard input, one record each; delivery is then at-least-once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StdinSettings {}
 

@@ -14,11 +14,12 @@ pub use lines::{Input, Lines, StdinSettings};
 use crate::corpus::Outlet;
 use crate::kafka;
 use crate::telemetry::{Board, Progress};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// `[source]`: exactly one of its tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where records come from: exactly one of its tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Read a Kafka topic.

@@ -6,20 +6,21 @@
 
 use super::legs::Legs;
 use crate::corpus::Judged;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `[telemetry]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What is told to others' systems.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `[telemetry.otlp]`: where traces go; without it there are none.
+    /// Where traces go; without it there are none.
     pub otlp: Option<OtlpSettings>,
 }
 
-/// `[telemetry.otlp]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Traces to an OpenTelemetry collector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpSettings {
     /// The collector's address, http or https; `/v1/traces` is put behind it unless it ends so.
@@ -33,8 +34,10 @@ pub struct OtlpSettings {
     /// `service.name` of the spans.
     pub service_name: String,
     /// Most spans that wait; what comes while they do is dropped. At least 1.
+    #[schemars(range(min = 1))]
     pub max_queue: usize,
     /// Longest time for one request, in milliseconds. At least 1.
+    #[schemars(range(min = 1))]
     pub timeout_ms: u64,
 }
 

@@ -353,6 +353,19 @@ fn a_full_disk_is_69_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn a_file_of_somebody_else_s_among_the_outputs_is_told_before_a_model_is_loaded() {
+    let dir = broker::folder("files-foreign");
+    inputs(&dir, 40);
+    let file = files_to_files(&dir, "files-foreign", "");
+    fs::create_dir_all(dir.join("out")).unwrap();
+    fs::write(dir.join("out/pass.jsonl"), "years of work\n").unwrap();
+    let model = ["--set", "signals.pll.kind=pll", "--set", "models.default.path=no/such/model"];
+    let (code, _, told) = said(&[&["run", file.to_str().unwrap()], &model[..]].concat());
+    assert!(code == Some(69) && told.contains("out/pass.jsonl") && !told.contains("no/such/model"), "{code:?} {told}");
+    assert_eq!(fs::read_to_string(dir.join("out/pass.jsonl")).unwrap(), "years of work\n");
+}
+
+#[test]
 fn score_reads_what_is_compressed() {
     let dir = broker::folder("files-score");
     let file = files_to_files(&dir, "files-score", "");

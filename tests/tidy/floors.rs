@@ -73,7 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// Outside crates that are part of the language as this house speaks it: any room may name them.
 const COMMON: &[&str] =
-    &["blake3", "libc", "serde", "serde_json", "thiserror", "tokio", "tracing", "unicode_segmentation"];
+    &["blake3", "libc", "schemars", "serde", "serde_json", "thiserror", "tokio", "tracing", "unicode_segmentation"];
 
 /// The room of a file in `src/`, named by folder or by file.
 fn room(file: &File) -> Option<&str> {

@@ -76,6 +76,44 @@ fn the_reference_names_every_key() {
 }
 
 #[test]
+fn every_least_value_that_the_schema_names_is_the_least() {
+    let schema = schema();
+    let defs = &schema["$defs"];
+    let of = |name: &str| &defs[schema["properties"][name]["$ref"].as_str().unwrap().trim_start_matches("#/$defs/")];
+    let models = schema["properties"]["models"]["additionalProperties"]["$ref"].as_str().unwrap();
+    let kinds = &defs["SignalSettings"]["oneOf"];
+    let tables = [
+        ("document", of("document"), ""),
+        ("delivery", of("delivery"), ""),
+        ("cache", of("cache"), ""),
+        ("admin", of("admin"), ""),
+        ("models.default", &defs[models.trim_start_matches("#/$defs/")], ""),
+        ("signals.pll", &kinds[0], "signals.pll.masking"),
+        ("signals.bound", &kinds[1], ""),
+    ];
+    let text = file("reference.toml");
+    let mut tried = 0;
+    for (table, schema, masking) in tables {
+        for (key, of) in schema["properties"].as_object().unwrap() {
+            let Some(least) = of["minimum"].as_u64().filter(|least| *least > 0) else { continue };
+            let needed = match key.as_str() {
+                "stride" => format!("{masking}=strided"),
+                "sample_tokens" => format!("{masking}=sampled"),
+                _ => "name=x".to_owned(),
+            };
+            let refused = |value: u64| {
+                let sets = [needed.as_str(), &format!("{table}.{key}={value}")];
+                let problems = load_with(&text, &[], &sets).unwrap().validate(Purpose::Run).unwrap_err();
+                problems.iter().any(|problem| problem.key == format!("{table}.{key}"))
+            };
+            assert!(refused(least - 1) && !refused(least), "{table}.{key}: {least} is not the least");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 14, "{tried}");
+}
+
+#[test]
 fn what_the_reference_says_of_signals_is_true() {
     let text = file("reference.toml");
     let settings = loaded(&text);

@@ -4,6 +4,7 @@ use super::labels::{self, COUNTS, LEFT_OUT};
 use super::prompt;
 use crate::engine::{Needs, OnePass};
 use crate::scorer::{Error, Shape, Task};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 const WINDOW_TOKENS: usize = 510;
 
 /// `kind = "sequence-classifier"`: a text classifier's probability of each label, for each window and pooled over them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SequenceSettings {
     /// Name of a `[models.X]` table: an export with `logits [B,L]`.
@@ -31,7 +32,7 @@ pub struct SequenceSettings {
 
 /// `kind = "token-classifier"`: which share of the tokens a model flags (replaced tokens, as in Clark et al. 2020, "ELECTRA"; inserted ones;
 /// any labels of tokens).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenSettings {
     /// Name of a `[models.X]` table: an export with `logits [B,T]` or `[B,T,L]`.
@@ -46,7 +47,7 @@ pub struct TokenSettings {
 }
 
 /// How the windows of a document become one number for each label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
     /// The greatest of the windows: one bad passage is enough.
@@ -57,7 +58,7 @@ pub enum Pool {
 }
 
 /// What makes numbers of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// One of the labels is true: e^z over the sum of all.
@@ -69,7 +70,7 @@ pub enum Activation {
 }
 
 /// `kind = "embedding"`: a small head over an encoder's hidden states, its weights in a file of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddingSettings {
     /// Name of a `[models.X]` table: an encoder with `last_hidden_state [B,T,H]`, or a masked language model, which is cut before its last product.
@@ -87,7 +88,7 @@ pub struct EmbeddingSettings {
 }
 
 /// How a window's hidden states become its embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// Their mean over the window's tokens, special ones included (Reimers and Gurevych 2019, "Sentence-BERT").
@@ -98,7 +99,7 @@ pub enum Pooling {
 }
 
 /// `kind = "prompt"`: which label words a masked language model puts at the mask of a template around the text.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptSettings {
     /// Name of a `[models.X]` table: a masked language model.
