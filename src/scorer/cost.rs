@@ -11,7 +11,9 @@ const LEARNED_AFTER: u64 = 32;
 /// What a row's token is taken to need before the device has run one: as all scores are taken alike, only their ratio matters.
 const SECONDS_A_ROW_TOKEN: f64 = 1e-5;
 /// Special tokens of a row, about.
-pub(super) const SPECIALS: usize = 2;
+const SPECIALS: usize = 2;
+/// The document that a guess is about, tokens.
+const GUESSED_TOKENS: usize = 512;
 
 /// Counts of one scorer.
 #[derive(Debug, Default)]
@@ -50,11 +52,16 @@ impl Meter {
 
 impl Scorer {
     /// Device seconds that a document is expected to take: the rows that documents were seen to need, early ends and the cache included, times what the
-    /// model's device was seen to need for a row's token. Until 32 documents were scored, one full window's rows.
+    /// model's device was seen to need for a row's token. Until 32 documents were scored, the rows of one document of 512 tokens.
     #[must_use]
     pub fn cost_seconds(&self) -> f64 {
-        self.meter.seconds(self.passes_a_window() * (self.recipe.window_tokens + SPECIALS), &self.model)
+        self.meter.seconds(guess(self.passes_a_window(), self.recipe.window_tokens), &self.model)
     }
+}
+
+/// Row tokens that a document of 512 tokens takes, at `passes` for each window of `window` tokens: small windows make few passes each, but many.
+pub(super) fn guess(passes: usize, window: usize) -> usize {
+    passes * (window + SPECIALS) * GUESSED_TOKENS / window.max(1)
 }
 
 /// A cost in powers of two of a microsecond, so that scores that cost about the same keep their order.
@@ -66,6 +73,13 @@ pub(super) fn class(seconds: f64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guess_is_by_the_document_and_not_by_the_window() {
+        // "single" in windows of 16 makes more rows of a document than "strided" by 7 in windows of 128.
+        assert!(guess(16, 16) > guess(7, 128));
+        assert!(guess(1, 128) < guess(7, 128));
+    }
 
     #[test]
     fn a_guess_counts_until_enough_was_seen() {

@@ -5,7 +5,7 @@ use super::labels::COUNTS;
 use super::settings::Head;
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
-use crate::scorer::cost::{Meter, SPECIALS};
+use crate::scorer::cost::{self, Meter};
 use crate::scorer::model::Prepared;
 use crate::scorer::score::{self, LOOKUP_WINDOWS, WINDOWS_IN_FLIGHT};
 use crate::scorer::{Error, Model, Task};
@@ -77,7 +77,7 @@ impl HeadScorer {
     /// Device seconds that a document is expected to take, as [`crate::scorer::Scorer::cost_seconds`].
     #[must_use]
     pub fn cost_seconds(&self) -> f64 {
-        self.meter.seconds(self.window_tokens + SPECIALS, &self.model)
+        self.meter.seconds(cost::guess(1, self.window_tokens), &self.model)
     }
 
     /// Scores a document; what a window gave comes from the cache where it has it. A document without tokens has counts and no numbers.
