@@ -6,6 +6,7 @@
 //! length, also where a schema has parts of no bytes at all; no text is in a message.
 
 use super::fields::{Fields, Found, Node};
+use super::varint;
 use apache_avro::Schema as Parsed;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -369,21 +370,9 @@ impl<'a> Walk<'a> {
         self.take(length.map_err(|_| format!("the length at byte {at} is below 0"))?)
     }
 
-    /// A number in zig-zag and seven bits a byte, the lowest first.
+    /// A number in zig-zag.
     fn long(&mut self) -> Result<i64, String> {
-        let at = self.at;
-        let mut bits = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = u64::from(self.take(1)?[0]);
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            bits |= (byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok((bits >> 1).cast_signed() ^ -((bits & 1).cast_signed()));
-            }
-        }
-        Err(format!("the number at byte {at} is longer than 64 bits"))
+        varint::read(self.at, || self.take(1).map(|byte| byte[0])).map(varint::unzigzag)
     }
 }
 

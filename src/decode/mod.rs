@@ -20,6 +20,8 @@ mod protobuf;
 #[cfg(feature = "registry")]
 mod registry;
 mod settings;
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+mod varint;
 
 pub use normalize::Normalize;
 pub use settings::{Error, Format, Registry, Settings};

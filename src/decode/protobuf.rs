@@ -6,6 +6,7 @@
 //! pointers', and [`GROUPS_MAX`] for groups; no text is in a message.
 
 use super::fields::{Child, Fields, Found, Node};
+use super::varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use std::collections::BTreeMap;
@@ -149,25 +150,12 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at..self.end).unwrap_or_default()
     }
 
-    /// Seven bits a byte, the lowest first.
     fn varint(&mut self) -> Result<u64, String> {
-        let at = self.at;
-        let mut bits = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = u64::from(self.take(1)?[0]);
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            bits |= (byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(bits);
-            }
-        }
-        Err(format!("the number at byte {at} is longer than 64 bits"))
+        varint::read(self.at, || self.take(1).map(|byte| byte[0]))
     }
 
     fn zigzag(&mut self) -> Result<i64, String> {
-        self.varint().map(unzigzag)
+        self.varint().map(varint::unzigzag)
     }
 
     /// The next field: its number, and its value stepped over.
@@ -224,10 +212,6 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
-}
-
-fn unzigzag(bits: u64) -> i64 {
-    (bits >> 1).cast_signed() ^ -((bits & 1).cast_signed())
 }
 
 /// A walk over one message.
@@ -427,7 +411,7 @@ fn spelled(kind: &Kind, raw: &Raw<'_>) -> Option<String> {
         (Kind::Int64, Raw::Varint(bits)) => bits.cast_signed().to_string(),
         (Kind::Uint32, Raw::Varint(bits)) => (*bits as u32).to_string(),
         (Kind::Uint64, Raw::Varint(bits)) | (Kind::Fixed64, Raw::Fixed64(bits)) => bits.to_string(),
-        (Kind::Sint32 | Kind::Sint64, Raw::Varint(bits)) => unzigzag(*bits).to_string(),
+        (Kind::Sint32 | Kind::Sint64, Raw::Varint(bits)) => varint::unzigzag(*bits).to_string(),
         (Kind::Fixed32, Raw::Fixed32(bits)) => bits.to_string(),
         (Kind::Sfixed32, Raw::Fixed32(bits)) => bits.cast_signed().to_string(),
         (Kind::Sfixed64, Raw::Fixed64(bits)) => bits.cast_signed().to_string(),
