@@ -16,8 +16,9 @@ pub(super) const CHUNK: usize = 1024;
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 /// Memory for what was said of whole texts, which is on no disk.
 const RECALL_BYTES: u64 = 32 * 1024 * 1024;
-/// What an entry weighs beyond its value, about.
-const ENTRY_BYTES: usize = 128;
+/// What an entry weighs beyond its value: the key, the counts of its sharing, and what moka keeps of it. Measured as resident memory over
+/// 400,000 entries (373 bytes for values of 8). Too small a number lets the memory grow to a multiple of its bound before it is full.
+const ENTRY_BYTES: usize = 384;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
