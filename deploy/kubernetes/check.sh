@@ -73,6 +73,7 @@ has everything "secretName: kafka-credentials"
 lacks everything "PROPERTIES__SASL_PASSWORD"
 has everything "kind: ScaledObject"
 has everything "alert: TamisStalled"
+has everything "port: 8081"
 has everything '"uid": "tamis"'
 # With an autoscaler the chart must not set the count back at every upgrade.
 if grep -qE '^  replicas:' "$out/everything.yaml"; then fail "everything.yaml sets replicas against the autoscaler"; fi
