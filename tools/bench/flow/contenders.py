@@ -62,7 +62,7 @@ class Contender:
 
 
 class Roster:
-    """Starts contenders by name: `tamis`, `tamis-model`, `bare`, `streams`, `python`."""
+    """Starts contenders by name: `tamis`, those of `pipeline.SCORES`, `bare`, `streams`, `python`, `python-single`."""
 
     def __init__(self, options, brokers, folder):
         self.options, self.brokers, self.folder = options, brokers, folder
@@ -77,7 +77,7 @@ class Roster:
             file = folder / "pipeline.toml"
             known = dict(brokers=self.brokers, source=source, target=target, group=group, commit_ms=commit)
             known |= dict(cache=cache or folder / "cache", model=ROOT / options.model, threads=options.threads)
-            file.write_text(pipeline(name == "tamis-model", **known))
+            file.write_text(pipeline(name, **known))
             command = [options.tamis, "run", str(file)]
         elif name == "bare":
             command = [options.copy, self.brokers, source, target, group, commit, "10000"]
@@ -86,9 +86,10 @@ class Roster:
                 said = subprocess.run([str(ROOT / "tools/bench/flow/jars.sh")], check=True, stdout=subprocess.PIPE, text=True)
                 self.java = shlex.split(said.stdout.strip().splitlines()[-1])
             command = [*self.java, self.brokers, source, target, group, commit, str(options.threads), str(folder / "state")]
-        elif name == "python":
-            stage = ROOT / "tools/bench/flow/stage.py"
-            command = [sys.executable, str(stage), self.brokers, source, target, group, commit, str(ROOT / options.model), str(options.threads)]
+        elif name in ("python", "python-single"):
+            stage, masking = ROOT / "tools/bench/flow/stage.py", "single" if name == "python-single" else "strided"
+            model = [str(ROOT / options.model), str(options.threads)]
+            command = [sys.executable, str(stage), self.brokers, source, target, group, commit, *model, masking]
         else:
             raise SystemExit(f"nobody is called {name}")
         return Contender(name, command, folder)

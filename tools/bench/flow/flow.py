@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import documents
 import latency
 from contenders import Broker, Roster, wait
+from pipeline import SCORES
 
 PARTITIONS = 4
 
@@ -83,7 +84,7 @@ class Bench:
                 contender.check()
                 done = self.committed(watcher, source)
                 if done and (not samples or done != samples[-1][1]):
-                    extra = contender.metrics() if name == "tamis-model" else {}
+                    extra = contender.metrics() if name in SCORES else {}
                     samples.append((time.monotonic(), done, contender.cpu(), self.broker.cpu(), extra))
                 if done >= total or (seconds and samples and samples[-1][0] - samples[0][0] >= seconds):
                     break
@@ -99,7 +100,10 @@ class Bench:
             if seen != total:
                 raise SystemExit(f"{name}: {seen} outputs of {total} inputs")
         if keep:
-            figures["outputs"] = self.read(target, values=True)
+            outputs = figures["outputs"] = self.read(target, values=True)
+            told = [int(headers["row-tokens"]) for headers in outputs.values() if "row-tokens" in headers]
+            if told:
+                figures["row_tokens"] = statistics.mean(told)
         self.drop(target, f"{target}-dead")
         return figures
 
@@ -115,8 +119,9 @@ def paces(samples, total):
     wall, count = last[0] - first[0], last[1] - first[1]
     figures = {"rate": count / wall, "cpu": (last[2] - first[2]) / count * 1e5, "broker": (last[3] - first[3]) / count * 1e5}
     if "tamis_device_run_seconds_sum" in last[4]:
-        run = last[4]["tamis_device_run_seconds_sum"] - first[4].get("tamis_device_run_seconds_sum", 0.0)
-        figures["device"] = run / wall
+        grown = lambda name: last[4][name] - first[4].get(name, 0.0)
+        figures["device"] = grown("tamis_device_run_seconds_sum") / wall
+        figures["row_tokens"] = (grown("tamis_device_row_tokens_total") - grown("tamis_device_padding_tokens_total")) / count
     return figures
 
 
@@ -172,21 +177,33 @@ def all_cached(bench):
 
 def with_model(bench):
     options = bench.options
-    total = options.model_documents
     bench.topics("small")
-    documents.fill(bench.broker.address, "small", documents.small(total, 3, 126, options.model), PARTITIONS)
+    # On one partition, so that whoever comes less far has judged the same documents as the others.
+    total = documents.fill(bench.broker.address, "small", documents.small(options.model_documents, 3, 126, options.model), 1)
     print(f"== the default model, strided by 7: {options.seconds} s each")
-    names = ["python", "tamis-model"]
-    found = rounds(bench, names, "small", total, seconds=options.seconds, keep=True)
-    table(found, "python")
-    share = statistics.median(entry.get("device", 0.0) for entry in found["tamis-model"])
-    theirs = {key: headers["verdict"].decode() for entry in found["python"] for key, headers in entry["outputs"].items()}
-    ours = {key: headers["tamis-verdict"].decode() for entry in found["tamis-model"] for key, headers in entry["outputs"].items()}
+    strided = rounds(bench, ["python", "tamis-model"], "small", total, seconds=options.seconds, keep=True)
+    table(strided, "python")
+    against(strided, "python", "tamis-model")
+    print(f"== the default model, every token by itself: {options.seconds} s each")
+    single = rounds(bench, ["python-single", "tamis-single", "tamis-certified", "tamis-model"], "small", total, seconds=options.seconds, keep=True)
+    table(single, "python-single")
+    for name in ("tamis-single", "tamis-certified", "tamis-model"):
+        against(single, "python-single", name)
+    bench.drop("small")
+
+
+def against(found, reference, name):
+    """Prints in how many documents that both judged in any round the verdict of `name` is another than the reference's, and how busy the device was."""
+    judged = lambda who, header: {key: headers[header].decode() for entry in found[who] for key, headers in entry["outputs"].items()}
+    theirs, ours = judged(reference, "verdict"), judged(name, "tamis-verdict")
     both = theirs.keys() & ours.keys()
     differ = sorted(key for key in both if theirs[key] != ours[key])
-    kinds = {kind: sum(ours[key] == kind for key in both) for kind in ("pass", "review", "fail")}
-    print(f"time inside the device's run: {share:.3f} of wall time; {len(both)} documents judged by both ({kinds}), {len(differ)} verdicts differ", differ[:5])
-    bench.drop("small")
+    kinds = {kind: sum(theirs[key] == kind for key in both) for kind in ("pass", "review", "fail")}
+    median = lambda who, key: statistics.median(entry[key] for entry in found[who])
+    rows = median(name, "row_tokens"), median(reference, "row_tokens")
+    print(f"{name}: time inside the device's run {median(name, 'device'):.3f} of wall time; row tokens a document {rows[0]:,.0f}, {reference}'s {rows[1]:,.0f}; "
+          f"judged by both: {len(both)} ({kinds}), verdicts that differ: {len(differ)}",
+          [(key, theirs[key], ours[key]) for key in differ[:5]], flush=True)
 
 
 def main():

@@ -1,9 +1,9 @@
 """The straightforward Python stage that tamis is held against: confluent-kafka and ONNX Runtime in one loop, transactional.
 
-    python stage.py BROKERS FROM TO GROUP COMMIT_MS MODEL_DIR THREADS
+    python stage.py BROKERS FROM TO GROUP COMMIT_MS MODEL_DIR THREADS strided|single
 
-One document after the other: its rows (every seventh token masked, seven rows) are one batch of the model as exported. Verdicts by the rules in
-pipeline.py. A document must fit the model's window. It runs until it is killed.
+One document after the other: its rows are one batch of the model as exported. `strided`: every seventh token masked, seven rows. `single`: a row
+for each token, the loss clipped as in pipeline.py. Verdicts by the rules there. A document must fit the model's window. It runs until it is killed.
 """
 
 import json
@@ -17,12 +17,12 @@ import onnxruntime
 import tokenizers
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from pipeline import RULES, STRIDE
+from pipeline import CLIP_NATS, RULES, STRIDE
 
 
 class Scorer:
-    def __init__(self, folder, threads):
-        folder = pathlib.Path(folder)
+    def __init__(self, folder, threads, masking):
+        folder, self.single = pathlib.Path(folder), masking == "single"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -38,17 +38,20 @@ class Scorer:
         encoding = self.tokenizer.encode(text)
         ids = np.array(encoding.ids, dtype=np.int64)
         content = [at for at, special in enumerate(encoding.special_tokens_mask) if not special]
-        rows = np.tile(ids, (STRIDE, 1))
-        for group in range(STRIDE):
-            rows[group, content[group::STRIDE]] = self.mask
+        stride = len(content) if self.single else STRIDE
+        rows = np.tile(ids, (stride, 1))
+        for group in range(stride):
+            rows[group, content[group::stride]] = self.mask
         feed = {"input_ids": rows, "attention_mask": np.ones_like(rows), "token_type_ids": np.zeros_like(rows)}
         logits = self.session.run(None, {name: feed[name] for name in self.inputs})[0]
         total = 0.0
-        for group in range(STRIDE):
-            for at in content[group::STRIDE]:
+        for group in range(stride):
+            for at in content[group::stride]:
                 row = logits[group, at].astype(np.float64)
                 top = row.max()
-                total += top + math.log(np.exp(row - top).sum()) - row[ids[at]]
+                loss = top + math.log(np.exp(row - top).sum()) - row[ids[at]]
+                total += min(loss, CLIP_NATS) if self.single else loss
+        self.row_tokens = rows.size
         return {
             "pll.nll_token": total / len(content),
             "pll.bpb": total / math.log(2) / len(text.encode()),
@@ -67,8 +70,8 @@ def verdict(signals):
 
 
 def main():
-    brokers, source, target, group, commit_ms, model, threads = sys.argv[1:]
-    scorer = Scorer(model, int(threads))
+    brokers, source, target, group, commit_ms, model, threads, masking = sys.argv[1:]
+    scorer = Scorer(model, int(threads), masking)
     base = {"bootstrap.servers": brokers}
     consumer = Consumer(
         base | {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
@@ -84,7 +87,7 @@ def main():
                 producer.begin_transaction()
                 began = time.monotonic()
             found = scorer.signals(json.loads(message.value())["text"])
-            headers = [*(message.headers() or []), ("verdict", verdict(found)), ("signals", json.dumps(found))]
+            headers = [*(message.headers() or []), ("verdict", verdict(found)), ("signals", json.dumps(found)), ("row-tokens", str(scorer.row_tokens))]
             producer.produce(target, key=message.key(), value=message.value(), headers=headers, partition=message.partition())
             producer.poll(0)
             positions[message.partition()] = message.offset() + 1
