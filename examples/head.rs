@@ -1,4 +1,4 @@
-//! Owns the measurement of a model's two heads, hoisted or full: tokens a second, and the memory's peak.
+//! Owns the measurement of a model's two heads, hoisted or full: tokens a second, the memory's peak, and how long the device stood idle.
 //!
 //! `cargo run --release --example head -- models/tamis-en hoisted strided 2`: the model's directory, the head, the masking
 //! (`single` or `strided`), threads, and the seconds to measure if not ten. One head a process, so that the peak is its own.
@@ -33,15 +33,17 @@ async fn main() -> Result<(), Failure> {
     let engine = Arc::new(load(Path::new(path), hoisted, threads.parse()?)?);
     let loaded = peak_mib()?;
     run(&engine, masking, time / 5).await?;
-    let before = processor_seconds()?;
+    let (before, busy_before) = (processor_seconds()?, busy(&engine));
     let (rows, spent) = run(&engine, masking, time).await?;
+    let busy = (busy(&engine) - busy_before).as_secs_f64() / spent.as_secs_f64();
     let tokens = f64::from(rows * TOKENS);
     println!(
-        "{} {masking}, {threads} threads: {:.0} row tokens/s, {:.0} a second of processor time, peak {} MiB ({loaded} loading)",
+        "{} {masking}, {threads} threads: {:.0} row tokens/s, {:.0} a second of processor time, peak {} MiB ({loaded} loading), device idle {:.2} %",
         engine.head(),
         tokens / spent.as_secs_f64(),
         tokens / (processor_seconds()? - before),
-        peak_mib()?
+        peak_mib()?,
+        100.0 * (1.0 - busy)
     );
     Ok(())
 }
@@ -55,7 +57,7 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
         width: tokenizer.config_vocab_size().unwrap_or(0).max(tokenizer.vocab_size()),
         max_positions: tokenizer.max_positions(),
     };
-    let settings = Settings { path: path.to_owned(), device: Device::Cpu, threads, ..Settings::default() };
+    let settings = Settings { path: path.to_owned(), device: Device::Cpu.into(), threads, ..Settings::default() };
     let rewrite = move |bytes| match hoisted {
         true => graph::rewrite(bytes, graph::Outputs::default(), &graph::Weights::Within)
             .map(|rewritten| rewritten.bytes)
@@ -97,6 +99,11 @@ fn window(masking: &str) -> Passes {
         _ => (0..STRIDE).for_each(|group| passes.mask(content.clone().skip(group).step_by(STRIDE))),
     }
     passes
+}
+
+/// Time inside the device's run.
+fn busy(engine: &Engine) -> Duration {
+    engine.work().iter().map(|device| device.busy).sum()
 }
 
 /// Processor time that this process has taken: what it does not lose to its neighbours. In ticks of 10 ms.

@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn without_a_script_the_page_shows_the_numbers_and_lists_the_endpoints() {
-        let board = Board::new(Facts { pipeline: "english-web".into(), ..Facts::default() });
-        board.set_model_warm("bert:abc", "cpu");
+        let board = Board::new(Facts { pipeline: "english-web".into(), provider: "cpu".into(), ..Facts::default() });
+        board.set_model_warm("bert:abc");
         board.set_partitions(&[Lane { topic: "corpus.raw".into(), partition: 3 }]);
         board.delivered(Route::Fail, 1);
         let page = rendered(&board, &[("/livez", "alive?")]);

@@ -47,7 +47,7 @@ async fn readiness_follows_the_board_and_says_why_not() {
     let (server, board, _exporter) = start(free_port()).await;
     let cold = ask(server.address(), "GET", "/readyz").await;
     assert_eq!((cold.status, cold.body.as_str()), (503, "the model is not warm yet\n"));
-    board.set_model_warm("s1", "cpu");
+    board.set_model_warm("s1");
     board.set_partitions(&[lane()]);
     let ready = ask(server.address(), "GET", "/readyz").await;
     assert_eq!((ready.status, ready.body.as_str()), (200, "ok\n"));
@@ -104,7 +104,7 @@ async fn metrics_are_prometheus_text_and_agree_with_readiness() {
     assert!(
         cold.body.contains("\ntamis_documents_total{route=\"review\"} 1\n") && cold.body.contains("\ntamis_ready 0\n")
     );
-    board.set_model_warm("s1", "cpu");
+    board.set_model_warm("s1");
     board.set_partitions(&[lane()]);
     assert!(ask(server.address(), "GET", "/metrics").await.body.contains("\ntamis_ready 1\n"));
 }

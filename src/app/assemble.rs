@@ -5,12 +5,13 @@ use crate::cache::{Cache, Slot};
 use crate::cli::Exit;
 use crate::config::{Settings, SignalSettings};
 use crate::decode::Decoder;
+use crate::engine::Work;
 use crate::judge::Judge;
 use crate::pipeline::Road;
 use crate::scorer::{HeadScorer, Measure, Model, Scorer, Task};
 use crate::signals::TextSignals;
 use crate::sink::Imprint;
-use crate::telemetry::{Board, metrics};
+use crate::telemetry::{Board, DeviceFacts, ModelFacts, metrics};
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -23,6 +24,22 @@ pub(super) struct Parts {
     pub(super) slot: Slot,
     cache: Cache,
     models: Models,
+}
+
+/// What runs each model, and what it has done until now.
+pub(super) fn facts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<ModelFacts> {
+    let device = |work: Work| DeviceFacts {
+        device: work.device,
+        provider: work.provider,
+        passes: work.passes,
+        busy_ms: u64::try_from(work.busy.as_millis()).unwrap_or(u64::MAX),
+    };
+    let of = |model: &Model| ModelFacts {
+        name: model.name().to_owned(),
+        head: model.engine().head(),
+        devices: model.engine().work().into_iter().map(device).collect(),
+    };
+    models.map(of).collect()
 }
 
 /// Loaded models, each for what it was loaded for.
@@ -44,8 +61,8 @@ impl Parts {
         let imprint = Imprint { policy: judge.policy().to_owned(), scorer: imprint_scorer };
         board.set_policy(imprint.policy.clone());
         board.set_dials(judge.dials());
-        let provider = models.first().map_or("none", |(_, model)| model.engine().provider());
-        board.set_model_warm(imprint.scorer.clone(), provider);
+        board.set_model_warm(imprint.scorer.clone());
+        board.set_models(facts(models.iter().map(|(_, model)| model.as_ref())));
         let road = Arc::new(Road { decoder, text, scorers, judge: RwLock::new(Arc::new(judge)) });
         Ok(Self { road, imprint, slot, cache, models })
     }

@@ -28,7 +28,7 @@ pub async fn inspect(path: &Path, device: Device, threads: usize) -> Result<Insp
         let what = format!("{}: no such directory; give the one that holds model.onnx", path.display());
         return Err(Failure::new(Exit::Usage, what));
     }
-    let settings = Settings { path: path.to_owned(), device, threads, ..Settings::default() };
+    let settings = Settings { path: path.to_owned(), device: device.into(), threads, ..Settings::default() };
     let inspection = scorer::inspect(&settings).await?;
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
     Ok(Inspected { inspection, threads, peak_memory_bytes: peak_memory_bytes() })

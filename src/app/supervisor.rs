@@ -127,7 +127,7 @@ mod tests {
     fn the_status_says_what_is_waited_for_and_what_is_wrong() {
         let (board, stall) = (Board::new(Facts::default()), Duration::from_secs(60));
         assert_eq!(status(&board, stall), "waiting: the model is not warm yet");
-        board.set_model_warm("s", "cpu");
+        board.set_model_warm("s");
         assert_eq!(status(&board, stall), "waiting: no partitions are assigned");
         board.set_partitions(&[Lane { topic: "corpus.raw".into(), partition: 0 }]);
         assert_eq!(status(&board, stall), "scoring, 1 partition");

@@ -4,6 +4,7 @@
 //! itself did not run (the machine slept, the process was stopped) counts for a moment only, so that waking up is no stall either; a thread and
 //! not a task, because the runtime may be what hangs.
 
+use super::assemble::facts;
 use super::failure::Failure;
 use super::stop;
 use crate::cli::Exit;
@@ -44,6 +45,7 @@ fn watch(board: &Board, models: &[Arc<Model>], longest: Option<Duration>, ended:
         if passes != now_passes {
             passes = now_passes;
             board.touch_progress();
+            board.set_models(facts(models.iter().map(Arc::as_ref)));
         }
         let (in_flight, mark) = board.pulse();
         let since = before.elapsed().min(tick * 2);

@@ -1,15 +1,17 @@
-//! Owns the device's loop: takes batches from the queue, runs them, answers their callers; halves a batch that fails.
+//! Owns the loop of a device's two threads: draw a batch from the queue, lay it out, run it when the device is free, answer its callers;
+//! halve a batch that fails.
 //!
 //! Blame: a batch that fails is split down to single rows. A row that fails alone is blamed only if the device then still
 //! scores a probe; else the device is gone, and nobody's document is at fault.
 
 use super::batch::{Batch, Row};
-use super::handle::Shared;
 use super::onnx::Onnx;
 use super::queue::Budget;
 use super::rows::Rows;
+use super::shared::Shared;
 use super::{Error, Reading, Vocabulary};
 use crate::telemetry::metrics;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What runs batches.
@@ -58,15 +60,18 @@ impl Runner {
     }
 }
 
-/// The loop of a device's thread. Returns when the engine closes, or with the reason why the device is gone.
+/// The loop of one of a device's threads. Returns when the engine closes, or with the reason why the device is gone.
+///
+/// While one thread runs its batch, the other answers for the last one, draws the next and lays it out; then it waits for the device.
 pub(super) fn serve(
     shared: &Shared,
-    runner: &mut Runner,
+    device: usize,
+    runner: &Mutex<Runner>,
     vocabulary: &Vocabulary,
     budget: Budget,
 ) -> Result<(), String> {
-    let mut work = Work { shared, runner, vocabulary };
-    while let Some(rows) = shared.next_batch(budget) {
+    let work = Work { shared, device, runner, vocabulary };
+    while let Some(rows) = shared.next_batch(device, budget) {
         rows.iter().filter(|row| row.pass == 0).for_each(|row| metrics::device_queued(row.request.waited_seconds()));
         work.run(rows)?;
     }
@@ -75,25 +80,36 @@ pub(super) fn serve(
 
 struct Work<'a> {
     shared: &'a Shared,
-    runner: &'a mut Runner,
+    device: usize,
+    runner: &'a Mutex<Runner>,
     vocabulary: &'a Vocabulary,
+}
+
+/// A batch that the device holds until this is dropped.
+struct Held<'a>(&'a Work<'a>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.shared.release(self.0.device);
+    }
 }
 
 impl Work<'_> {
     /// Runs `rows`, halving on failure. Every row's request is answered, but for those whose device is gone.
-    fn run(&mut self, rows: Vec<Row>) -> Result<(), String> {
+    fn run(&self, rows: Vec<Row>) -> Result<(), String> {
+        let mut held = Some(Held(self));
         let mut waiting = vec![rows];
         while let Some(mut rows) = waiting.pop() {
             rows.retain(|row| row.request.is_open());
-            if rows.is_empty() {
-                continue;
-            }
             let batch = Batch::compose(&rows, self.vocabulary.mask_id, self.vocabulary.pad_id);
-            let outcome = self.runner.score(&batch);
-            self.shared.count_pass();
+            let Some(outcome) = self.score(&rows, &batch) else { continue };
+            if outcome.is_ok() && waiting.is_empty() {
+                // What is left to do needs no device.
+                held.take();
+            }
             match outcome {
                 Ok(scored) => {
-                    self.shared.count_run(batch.real_tokens, scored.spent);
+                    self.shared.count_run(self.device, batch.real_tokens, scored.spent);
                     answer(&rows, &batch, &scored);
                 }
                 Err(failure) => {
@@ -103,7 +119,7 @@ impl Work<'_> {
                         let second = rows.split_off(rows.len() / 2);
                         waiting.extend([second, rows]);
                     } else {
-                        self.blame(&rows[0], failure)?;
+                        self.blame(&rows, failure)?;
                     }
                 }
             }
@@ -111,15 +127,30 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Waits for the device and runs the batch there; nothing if by then nobody waits for its rows, or the engine has ended.
+    fn score(&self, rows: &[Row], batch: &Batch) -> Option<Result<Scored, Failure>> {
+        let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.gone().is_some() || !rows.iter().any(|row| row.request.is_open()) {
+            return None;
+        }
+        let outcome = runner.score(batch);
+        self.shared.count_pass(self.device);
+        Some(outcome)
+    }
+
     /// Fails the request of a row that failed alone, if the device still works.
-    fn blame(&mut self, row: &Row, failure: Failure) -> Result<(), String> {
-        if let Err(probe) = self.runner.score(&self.vocabulary.probe(1, 1, 1)) {
+    fn blame(&self, rows: &[Row], failure: Failure) -> Result<(), String> {
+        let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(probe) = runner.score(&self.vocabulary.probe(1, 1, 1)) {
             return Err(format!(
                 "the device failed on a row ({}) and on a probe after it ({})",
                 failure.why, probe.why
             ));
         }
-        row.request.failed(Error::Row { memory: failure.memory, tokens: row.tokens(), why: failure.why });
+        for row in rows {
+            let (memory, why) = (failure.memory, failure.why.clone());
+            row.request.failed(Error::Row { memory, tokens: row.tokens(), why });
+        }
         Ok(())
     }
 }

@@ -1,20 +1,20 @@
 //! Owns the engine's handle: loading, the bounded way in, the answer, and the end.
 
-use super::batch::{Answer, Request, Row};
+use super::batch::{Answer, Request};
 use super::load::{self, Export, Loaded, Standing};
-use super::queue::{Budget, Queue};
+#[cfg(test)]
+use super::queue::Budget;
 use super::rows::{self, OnePass};
-use super::{Error, Needs, Passes, Reading, Settings, device, model};
-use crate::telemetry::metrics;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use super::shared::{ROWS_WAITING_MAX, Shared};
+use super::{Error, Needs, Passes, Reading, Settings, device, devices, model};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-/// Rows that may wait for the device; callers with more wait outside.
-const ROWS_WAITING_MAX: u32 = 8192;
+/// Threads of each device: one runs a batch, the other answers for the last one and prepares the next.
+const HANDS: usize = 2;
+
 /// What the engine must know of the tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
@@ -30,113 +30,18 @@ pub struct Vocabulary {
     pub max_positions: usize,
 }
 
-/// The queue's state, shared by callers and the device's thread.
-struct State {
-    queue: Queue,
-    /// No new rows; waiting ones are still run.
-    closing: bool,
-    /// Nothing runs any more, and why.
-    gone: Option<String>,
-}
-
-/// What callers and the device's thread share.
-pub(super) struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    permits: Arc<Semaphore>,
-    passes: AtomicU64,
-    /// Of all passes that ended well: tokens of their rows, padding left out, and the time they took.
-    row_tokens: AtomicU64,
-    run_nanos: AtomicU64,
-}
-
-impl Shared {
-    fn new() -> Self {
-        Self {
-            state: Mutex::new(State { queue: Queue::default(), closing: false, gone: None }),
-            changed: Condvar::new(),
-            permits: Arc::new(Semaphore::new(ROWS_WAITING_MAX as usize)),
-            passes: AtomicU64::new(0),
-            row_tokens: AtomicU64::new(0),
-            run_nanos: AtomicU64::new(0),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A forward pass has ended, well or not.
-    pub(super) fn count_pass(&self) {
-        self.passes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A forward pass over rows of `tokens` tokens has taken `spent`.
-    pub(super) fn count_run(&self, tokens: usize, spent: Duration) {
-        self.row_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-        self.run_nanos.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Blocks until there is a batch; `None` once closed and drained, or gone.
-    pub(super) fn next_batch(&self, budget: Budget) -> Option<Vec<Row>> {
-        let mut state = self.lock();
-        loop {
-            if state.gone.is_some() {
-                return None;
-            }
-            if let Some(rows) = state.queue.take(budget) {
-                metrics::device_backlog(state.queue.rows());
-                return Some(rows);
-            }
-            if state.closing {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn push(&self, request: Arc<Request>) -> Result<u64, Error> {
-        let mut state = self.lock();
-        if state.closing || state.gone.is_some() {
-            return Err(gone(&state));
-        }
-        let ticket = state.queue.push(request);
-        metrics::device_backlog(state.queue.rows());
-        self.changed.notify_one();
-        Ok(ticket)
-    }
-
-    fn close(&self) {
-        self.permits.close();
-        self.lock().closing = true;
-        self.changed.notify_all();
-    }
-
-    /// Drops all rows: whoever waits for one is told that the engine is gone.
-    fn end(&self, why: &str) {
-        self.permits.close();
-        let mut state = self.lock();
-        state.gone.get_or_insert_with(|| why.to_owned());
-        state.queue.clear();
-        self.changed.notify_all();
-    }
-}
-
-fn gone(state: &State) -> Error {
-    Error::Gone { why: state.gone.clone().unwrap_or_else(|| "it is closed".to_owned()) }
-}
-
-/// Tells everybody that the device's thread has ended, also when it ends by a panic.
+/// Tells everybody that a device's thread has ended, also when it ends by a panic.
 struct EndOfThread {
     shared: Arc<Shared>,
-    why: String,
-    /// Its drop is the signal.
-    _finished: watch::Sender<()>,
+    failure: Option<String>,
+    /// A message says that one thread has ended; it is closed once all have.
+    finished: watch::Sender<()>,
 }
 
 impl Drop for EndOfThread {
     fn drop(&mut self) {
-        self.shared.end(&self.why);
+        self.shared.leave(self.failure.as_deref());
+        let _ = self.finished.send(());
     }
 }
 
@@ -148,27 +53,43 @@ struct Withdraw<'a> {
 
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
-        self.shared.lock().queue.withdraw(self.ticket);
+        self.shared.withdraw(self.ticket);
     }
 }
 
-/// A loaded model on its device. Dropping it abandons what waits; [`Engine::close`] drains first.
+/// A loaded model on its devices. Dropping it abandons what waits; [`Engine::close`] drains first.
 pub struct Engine {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     finished: watch::Receiver<()>,
     vocabulary: Vocabulary,
     fingerprint: [u8; 32],
     /// Files that the manifest names, if there is one.
     verified: Option<usize>,
+    /// Of each device, its name and how the model runs there; at least one.
+    devices: Vec<(String, Standing)>,
     standing: Standing,
-    budget: Budget,
+    /// The most scored positions of a row that every device takes.
+    positions: usize,
     width: usize,
 }
 
+/// What one device of a model has done since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// As in the settings; a second one of the same name is `cpu#2`.
+    pub device: String,
+    /// What runs the model there: `cpu` or `cuda`.
+    pub provider: &'static str,
+    /// Forward passes that have ended, well or not.
+    pub passes: u64,
+    /// Time inside the device's run, of passes that ended well.
+    pub busy: Duration,
+}
+
 impl Engine {
-    /// Checks the model's files, loads them onto the device and runs a worst-case batch, so that a model that is too large
-    /// fails here. Blocks for as long as that takes (seconds).
+    /// Checks the model's files, loads them onto the devices, one after the other, and runs a worst-case batch on each, so that a model
+    /// that is too large fails here. Blocks for as long as that takes (seconds a device).
     ///
     /// `needs` says what readings hold besides log-probabilities.
     ///
@@ -182,14 +103,12 @@ impl Engine {
     /// The library or the device is absent, a file is missing, damaged or not a masked language model, or memory is too small.
     pub fn load<R>(settings: &Settings, vocabulary: Vocabulary, needs: Needs, export: Export<R>) -> Result<Self, Error>
     where
-        R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Send + 'static,
+        R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String> + Clone,
     {
         let verified = model::verify(&settings.path, &settings.manifest_sha256)?;
         let fingerprint = model::fingerprint(&settings.path, &export.weights)?;
-        let (settings, known) = (settings.clone(), vocabulary.clone());
-        let mut engine = Self::start(move || load::load(&settings, &known, needs, export), vocabulary, fingerprint)?;
-        engine.verified = verified;
-        Ok(engine)
+        let loaded = devices::each(settings, |one| load::load(one, &vocabulary, needs, export.clone()))?;
+        Self::start(loaded, vocabulary, fingerprint, verified)
     }
 
     /// As [`Engine::load`], for a model that is read in one pass, by [`Engine::read`]: the graph of `model.onnx`, or `graph` in its place, whose
@@ -207,52 +126,43 @@ impl Engine {
     ) -> Result<Self, Error> {
         let verified = model::verify(&settings.path, &settings.manifest_sha256)?;
         let fingerprint = model::fingerprint(&settings.path, weights)?;
-        let (settings, known) = (settings.clone(), vocabulary.clone());
-        let load = move || rows::load(&settings, &known, pass, graph, tolerance);
-        let mut engine = Self::start(load, vocabulary, fingerprint)?;
-        engine.verified = verified;
-        Ok(engine)
+        let loaded = devices::each(settings, |one| rows::load(one, &vocabulary, pass, graph.as_deref(), tolerance))?;
+        drop(graph);
+        Self::start(loaded, vocabulary, fingerprint, verified)
     }
 
-    /// Starts the device's thread, which owns what `load` makes, and waits until it is ready.
-    fn start<L>(load: L, vocabulary: Vocabulary, fingerprint: [u8; 32]) -> Result<Self, Error>
-    where
-        L: FnOnce() -> Result<Loaded, Error> + Send + 'static,
-    {
-        let shared = Arc::new(Shared::new());
+    /// Starts the threads of each device.
+    fn start(
+        loaded: Vec<(String, Loaded)>,
+        vocabulary: Vocabulary,
+        fingerprint: [u8; 32],
+        verified: Option<usize>,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(loaded.len(), loaded.len() * HANDS));
         let (finish, finished) = watch::channel(());
-        let (ready, loaded) = sync_channel(1);
-        let end = EndOfThread { shared: Arc::clone(&shared), why: "its thread panicked".to_owned(), _finished: finish };
-        let known = vocabulary.clone();
-        let body = move || match load() {
-            Err(error) => {
-                let _ = ready.send(Err(error));
+        let (mut threads, mut devices) = (Vec::new(), Vec::new());
+        let positions = loaded.iter().map(|(_, one)| one.budget.positions).min().unwrap_or(1);
+        let width = loaded.first().map_or(0, |(_, one)| one.width);
+        for (number, (name, Loaded { runner, standing, budget, .. })) in loaded.into_iter().enumerate() {
+            let runner = Arc::new(Mutex::new(runner));
+            for _ in 0..HANDS {
+                let failure = Some("its thread panicked".to_owned());
+                let mut end = EndOfThread { shared: Arc::clone(&shared), failure, finished: finish.clone() };
+                let (runner, known) = (Arc::clone(&runner), vocabulary.clone());
+                let body = move || end.failure = device::serve(&end.shared, number, &runner, &known, budget).err();
+                let thread = std::thread::Builder::new().name("tamis-device".to_owned()).spawn(body);
+                threads.push(thread.map_err(|error| {
+                    shared.end("a thread is missing");
+                    Error::Thread { why: error.to_string() }
+                })?);
             }
-            Ok(Loaded { mut runner, standing, budget, width }) => {
-                let _ = ready.send(Ok((standing, budget, width)));
-                let mut end = end;
-                end.why = device::serve(&end.shared, &mut runner, &known, budget)
-                    .err()
-                    .unwrap_or_else(|| "it is closed".to_owned());
-            }
+            devices.push((name, standing));
+        }
+        let Some((_, standing)) = devices.first().cloned() else {
+            return Err(Error::Gone { why: "it has no device".to_owned() });
         };
-        let thread = std::thread::Builder::new()
-            .name("tamis-device".to_owned())
-            .spawn(body)
-            .map_err(|error| Error::Thread { why: error.to_string() })?;
-        let (standing, budget, width) =
-            loaded.recv().map_err(|_| Error::Gone { why: "its thread panicked while loading".to_owned() })??;
-        Ok(Self {
-            shared,
-            thread: Mutex::new(Some(thread)),
-            finished,
-            vocabulary,
-            fingerprint,
-            verified: None,
-            standing,
-            budget,
-            width,
-        })
+        let threads = Mutex::new(threads);
+        Ok(Self { shared, threads, finished, vocabulary, fingerprint, verified, devices, standing, positions, width })
     }
 
     /// What is read at the scored positions of `passes`, for the ids that the window has there; pass by pass, in order.
@@ -282,13 +192,13 @@ impl Engine {
 
     async fn answer(&self, mut passes: Passes) -> Result<Answer, Error> {
         passes.check(self.vocabulary.max_positions)?;
-        passes.split(self.budget.positions);
+        passes.split(self.positions);
         if passes.count() == 0 {
             return Ok(Answer::default());
         }
         let rows = u32::try_from(passes.count()).unwrap_or(ROWS_WAITING_MAX).min(ROWS_WAITING_MAX);
         let Ok(permits) = Arc::clone(&self.shared.permits).acquire_many_owned(rows).await else {
-            return Err(gone(&self.shared.lock()));
+            return Err(self.shared.refusal());
         };
         let (reply, answer) = oneshot::channel();
         let request = Request::new(passes, reply, permits);
@@ -305,31 +215,30 @@ impl Engine {
         if self.gone().is_none() {
             let _ = self.finished.clone().changed().await;
         }
-        gone(&self.shared.lock())
+        self.shared.refusal()
     }
 
     /// Seconds that the device has taken for a token of a row, on average since the start, padding left out; `None` before its first pass.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a mean of large counts")]
     pub fn seconds_a_row_token(&self) -> Option<f64> {
-        let tokens = self.shared.row_tokens.load(Ordering::Relaxed);
-        let nanos = self.shared.run_nanos.load(Ordering::Relaxed);
-        (tokens > 0).then(|| nanos as f64 / 1e9 / tokens as f64)
+        let (tokens, busy) = (self.shared.row_tokens(), self.shared.busy().sum::<Duration>());
+        (tokens > 0).then(|| busy.as_secs_f64() / tokens as f64)
     }
 
-    /// Refuses new rows, runs the waiting ones, and joins the device's thread within `deadline`. Idempotent.
+    /// Refuses new rows, runs the waiting ones, and joins the devices' threads within `deadline`. Idempotent.
     ///
     /// # Errors
-    /// [`Error::CloseDeadline`]: waiting rows were dropped, and the thread ends by itself after its present batch.
+    /// [`Error::CloseDeadline`]: waiting rows were dropped, and the threads end by themselves after their present batch.
     pub async fn close(&self, deadline: Duration) -> Result<(), Error> {
         self.shared.close();
         let mut finished = self.finished.clone();
-        if tokio::time::timeout(deadline, finished.changed()).await.is_err() {
+        if tokio::time::timeout(deadline, finished.wait_for(|()| false)).await.is_err() {
             self.shared.end("it was closed before it could finish");
             return Err(Error::CloseDeadline { seconds: deadline.as_secs() });
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             let _ = thread.join();
         }
         Ok(())
@@ -338,13 +247,13 @@ impl Engine {
     /// Why nothing can be scored any more, if so.
     #[must_use]
     pub fn gone(&self) -> Option<String> {
-        self.shared.lock().gone.clone()
+        self.shared.gone()
     }
 
     /// Forward passes that have ended since the start: while rows wait and this stands still, the device is stuck.
     #[must_use]
     pub fn passes(&self) -> u64 {
-        self.shared.passes.load(Ordering::Relaxed)
+        self.shared.passes().sum()
     }
 
     /// blake3 of the model's graph and weights, those in files of their own included.
@@ -353,7 +262,20 @@ impl Engine {
         self.fingerprint
     }
 
-    /// What runs the model: `cpu` or `cuda`.
+    /// What each device has done, in the order of the settings.
+    #[must_use]
+    pub fn work(&self) -> Vec<Work> {
+        let counts = self.shared.passes().zip(self.shared.busy());
+        let work = |((device, standing), (passes, busy)): (&(String, Standing), (u64, Duration))| Work {
+            device: device.clone(),
+            provider: standing.provider,
+            passes,
+            busy,
+        };
+        self.devices.iter().zip(counts).map(work).collect()
+    }
+
+    /// What runs the model on its first device: `cpu` or `cuda`. Devices of one model are of one kind.
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.standing.provider
@@ -371,7 +293,7 @@ impl Engine {
         self.verified
     }
 
-    /// How the model runs, and why so.
+    /// How the model runs on its first device, and why so.
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
@@ -386,10 +308,9 @@ impl Drop for Engine {
 
 #[cfg(test)]
 impl Engine {
-    /// An engine whose device does what `script` says.
-    pub(super) fn scripted(script: device::Script, vocabulary: Vocabulary, budget: usize) -> Self {
+    /// An engine with a device for each script, which does what that says.
+    pub(super) fn scripted(scripts: Vec<device::Script>, vocabulary: Vocabulary, budget: usize) -> Self {
         let budget = Budget { tokens: budget, positions: usize::MAX, batch_cost: 20 };
-        let runner = device::Runner::Scripted(script);
         let standing = Standing {
             provider: "cpu",
             head: "full",
@@ -402,7 +323,11 @@ impl Engine {
             batch_positions: budget.tokens,
             batch_cost_tokens: budget.batch_cost,
         };
-        let loaded = Loaded { runner, standing, budget, width: 0 };
-        Self::start(move || Ok(loaded), vocabulary, [0; 32]).unwrap()
+        let loaded = |(number, script): (usize, device::Script)| {
+            let runner = device::Runner::Scripted(script);
+            (format!("scripted#{number}"), Loaded { runner, standing: standing.clone(), budget, width: 0 })
+        };
+        let loaded = scripts.into_iter().enumerate().map(loaded).collect();
+        Self::start(loaded, vocabulary, [0; 32], None).unwrap()
     }
 }

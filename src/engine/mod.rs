@@ -1,7 +1,7 @@
 //! Rows in, log-probabilities out: the masked language model, through ONNX Runtime.
 //!
 //! Owns: `ort` and the shared library behind it; the model file, its manifest and fingerprint; the queue of rows and how they
-//! are packed into batches; one named thread per device. In: a window's ids and passes over it, each with positions to mask and
+//! are packed into batches; two named threads per device, one of which prepares while the other runs. In: a window's ids and passes over it, each with positions to mask and
 //! positions to score. Out: for each scored position, the natural log of the original id's probability, and on demand its rank,
 //! its odds and the entropy around it.
 //! Invariants: a row's scores don't depend on its batch (to 1e-4 nats); every queue has a bound and pushes back on the caller;
@@ -12,6 +12,7 @@
 mod batch;
 mod check;
 mod device;
+mod devices;
 mod error;
 mod handle;
 mod library;
@@ -23,17 +24,19 @@ mod queue;
 mod reading;
 mod rows;
 mod settings;
+mod shared;
 mod small;
 
+pub use devices::{Device, Devices};
 pub use error::Error;
-pub use handle::{Engine, Vocabulary};
+pub use handle::{Engine, Vocabulary, Work};
 pub use library::runtime;
 pub use load::{Export, Standing};
 pub use model::{files, graph_sha256};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};
-pub use settings::{Device, Fallback, HeadCheck, Settings};
+pub use settings::{Fallback, HeadCheck, Settings};
 pub use small::SmallGraph;
 
 #[cfg(test)]

@@ -297,7 +297,7 @@ pub(super) fn session(
             Err(Error::Model { path: path.to_owned(), why: format!("not a model that ONNX Runtime can run: {error}") })
         }
     };
-    match settings.device {
+    match settings.device.first() {
         Device::Cpu => on_cpu(),
         Device::Auto if !ep::CUDA::is_available().unwrap_or(false) => on_cpu(),
         Device::Auto => build(Some(0)).map(|session| (session, "cuda")).or_else(|error| {

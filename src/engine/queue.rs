@@ -43,6 +43,7 @@ pub(super) struct Queue {
     by_age: BTreeMap<u64, usize>,
     next_ticket: u64,
     rows: usize,
+    tokens: usize,
 }
 
 impl Queue {
@@ -51,12 +52,18 @@ impl Queue {
         self.rows
     }
 
+    /// Tokens of those rows, without padding.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     /// Adds a request that has at least one pass; the ticket withdraws it.
     pub(super) fn push(&mut self, request: Arc<Request>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let tokens = request.passes.ids().len();
         self.rows += request.passes.count();
+        self.tokens += request.passes.count() * tokens;
         self.by_age.insert(ticket, tokens);
         self.by_length.insert((tokens, ticket), Entry { request, next_pass: 0 });
         ticket
@@ -67,7 +74,9 @@ impl Queue {
         if let Some(length) = self.by_age.remove(&ticket)
             && let Some(entry) = self.by_length.remove(&(length, ticket))
         {
-            self.rows -= entry.request.passes.count() - entry.next_pass;
+            let left = entry.request.passes.count() - entry.next_pass;
+            self.rows -= left;
+            self.tokens -= left * length;
         }
     }
 
@@ -75,7 +84,7 @@ impl Queue {
     pub(super) fn clear(&mut self) {
         self.by_length.clear();
         self.by_age.clear();
-        self.rows = 0;
+        (self.rows, self.tokens) = (0, 0);
     }
 
     /// Takes the next batch within `budget`, or a single row larger than that; `None` if nothing waits.
@@ -144,6 +153,7 @@ impl Queue {
             draft.real += key.0;
             entry.next_pass += 1;
             self.rows -= 1;
+            self.tokens -= key.0;
         }
         let used_up = entry.next_pass == passes;
         if used_up {

@@ -60,11 +60,10 @@ pub(super) fn load(
     settings: &Settings,
     vocabulary: &Vocabulary,
     pass: OnePass,
-    graph: Option<Vec<u8>>,
+    graph: Option<&[u8]>,
     tolerance: f64,
 ) -> Result<Loaded, Error> {
-    let mut rows = Rows::load(settings, vocabulary, pass, graph.as_deref())?;
-    drop(graph);
+    let mut rows = Rows::load(settings, vocabulary, pass, graph)?;
     let company = company(&mut rows, vocabulary);
     let padded = company.is_some_and(|difference| difference <= tolerance);
     if !padded {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+mod several;
+
 const MASK: u32 = 1;
 /// A row that holds this id fails.
 const POISON: i64 = 666;
@@ -48,8 +50,12 @@ fn fails(why: &str) -> Failure {
 }
 
 fn engine(script: impl FnMut(&Batch) -> Result<Scored, Failure> + Send + 'static, budget: usize) -> Arc<Engine> {
-    let script: Script = Box::new(script);
-    Arc::new(Engine::scripted(script, vocabulary(), budget))
+    crew(vec![Box::new(script)], budget)
+}
+
+/// An engine with a device for each script.
+fn crew(scripts: Vec<Script>, budget: usize) -> Arc<Engine> {
+    Arc::new(Engine::scripted(scripts, vocabulary(), budget))
 }
 
 fn logprobs(readings: Vec<Reading>) -> Vec<f64> {
@@ -236,7 +242,7 @@ async fn the_queue_pushes_back_and_everybody_is_served() {
     assert!(MOST.load(Ordering::Relaxed) <= 2048);
 }
 
-fn request(tokens: usize, rows: usize) -> Arc<Request> {
+pub(super) fn request(tokens: usize, rows: usize) -> Arc<Request> {
     let (reply, answer) = oneshot::channel();
     std::mem::forget(answer);
     let permits = Arc::new(Semaphore::new(1)).try_acquire_many_owned(0).unwrap();

@@ -237,6 +237,7 @@ mod tests {
         metrics::device_batch_failed();
         metrics::device_backlog(7);
         metrics::device_provider("cpu");
+        metrics::model_device("default", "cpu", "cpu", 3);
         metrics::cache_lookups(3, 1);
         metrics::cache_error();
         metrics::cache_breaker(true);

@@ -7,6 +7,7 @@
 
 use super::series::{LAG_RECORDS, LAG_SECONDS};
 use crate::corpus::Lane;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -139,6 +140,42 @@ pub(super) fn text(lags: &[Lag]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What is still to do on the partitions that are ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Backlog {
+    /// Records not yet committed, over all partitions of which that is known; `null` if it is known of none.
+    pub records: Option<u64>,
+    /// The age of the oldest of them, in seconds.
+    pub seconds: f64,
+    /// The partitions that are furthest behind, at most [`Backlog::LISTED`].
+    pub partitions: Vec<LanesLag>,
+}
+
+/// How far one partition is behind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LanesLag {
+    /// `topic/partition`.
+    pub partition: String,
+    /// Records not yet committed; `null` until the source has said what is there.
+    pub records: Option<u64>,
+    /// The age of the oldest of them, in seconds.
+    pub seconds: f64,
+}
+
+impl Backlog {
+    /// Partitions that are told of by name.
+    pub const LISTED: usize = 64;
+
+    pub(super) fn of(mut lags: Vec<Lag>) -> Self {
+        let records = lags.iter().filter_map(|lag| lag.records).reduce(u64::saturating_add);
+        let seconds = lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
+        lags.sort_by(|a, b| b.records.cmp(&a.records).then_with(|| a.lane.cmp(&b.lane)));
+        lags.truncate(Self::LISTED);
+        let told = |lag: Lag| LanesLag { partition: lag.lane.to_string(), records: lag.records, seconds: lag.seconds };
+        Self { records, seconds, partitions: lags.into_iter().map(told).collect() }
+    }
 }
 
 #[cfg(test)]

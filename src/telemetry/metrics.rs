@@ -136,6 +136,13 @@ pub fn device_provider(provider: &'static str) {
     gauge!(s::DEVICE_PROVIDER.name, "provider" => provider).set(1.0);
 }
 
+/// `provider` runs this model on this device, and has ended so many passes since the start. Names are those of the pipeline file.
+pub fn model_device(model: &str, device: &str, provider: &'static str, passes: u64) {
+    let (model, device) = (model.to_owned(), device.to_owned());
+    gauge!(s::MODEL_DEVICE.name, "model" => model.clone(), "device" => device.clone(), "provider" => provider).set(1.0);
+    counter!(s::MODEL_PASSES.name, "model" => model, "device" => device).absolute(passes);
+}
+
 /// The cache was asked for `hits + misses` windows.
 pub fn cache_lookups(hits: usize, misses: usize) {
     counter!(s::CACHE_HITS.name).increment(hits as u64);

@@ -8,6 +8,7 @@
 //! of the OpenTelemetry SDK, where settings ask for them.
 //! Must not know: any room but `corpus/` and `http/`.
 
+mod devices;
 mod exporter;
 mod lanes;
 mod languages;
@@ -25,8 +26,9 @@ mod spread;
 mod status;
 mod traces;
 
+pub use devices::{DeviceFacts, ModelFacts};
 pub use exporter::{Exporter, ExporterError};
-pub use lanes::{Lag, OpenLane};
+pub use lanes::{Backlog, Lag, LanesLag, OpenLane};
 pub use languages::labels as language_labels;
 pub use legs::{Leg, Legs, leg};
 pub use logging::{Format, LoggingError, init as init_logging};
@@ -34,5 +36,5 @@ pub use progress::{Progress, Standing};
 pub use pulse::{History, KeepRate, Now, Reject, Vitals};
 pub use series::{Kind, Label, SERIES, Series, Values};
 pub use spread::{Dial, Histogram};
-pub use status::{Backlog, Board, DocumentCounts, Facts, LanesLag, Partitions, Reload, Snapshot};
+pub use status::{Board, DocumentCounts, Facts, Partitions, Reload, Snapshot};
 pub use traces::{OtlpSettings, Settings, Traces};

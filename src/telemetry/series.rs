@@ -78,6 +78,8 @@ const ROUTE: Label = Label { name: "route", values: Values::Routes };
 const STAGE: Label = Label { name: "stage", values: Values::Faults };
 const CLASS: Label = Label { name: "class", values: Values::Faults };
 const PROVIDER: Label = Label { name: "provider", values: Values::Closed(&["cpu", "cuda"]) };
+const MODEL: Label = Label { name: "model", values: Values::Pipeline };
+const DEVICE: Label = Label { name: "device", values: Values::Pipeline };
 const RETRIED: Label = Label { name: "retried", values: Values::Closed(&["yes", "no"]) };
 const RULE: Label = Label { name: "rule", values: Values::Pipeline };
 const DECISION: Label = Label { name: "decision", values: Values::Closed(&["review", "fail"]) };
@@ -148,6 +150,10 @@ table! {
     DEVICE_QUEUE_SECONDS = "tamis_device_queue_seconds", SECONDS, Seconds, [],
         "Seconds that a window waited in the device's queue before its first pass.";
     DEVICE_PROVIDER = "tamis_device_provider", Gauge, Count, [PROVIDER], "1 for the execution provider that is active.";
+    MODEL_DEVICE = "tamis_model_device", Gauge, Count, [MODEL, DEVICE, PROVIDER],
+        "1 for each device that runs a model, by the provider that is active there.";
+    MODEL_PASSES = "tamis_model_device_passes_total", Counter, Count, [MODEL, DEVICE],
+        "Forward passes of a model that ended on one of its devices, those that failed included.";
     DEVICE_HEAD = "tamis_device_head", Gauge, Count, [HEAD],
         "1 for the head that a loaded model runs with: hoisted to masked positions, full, which is slower, or one-pass (no masked-LM head).";
     HEAD_CHECK_FAILED = "tamis_head_check_failed", Gauge, Count, [],

@@ -4,7 +4,8 @@
 //! never waits for long (a short lock at most) and never fails; readers see each fact whole, not all facts at one instant.
 //! Must not know: who asks, or how it is shown.
 
-use super::lanes::{Lag, Lanes, OpenLane};
+use super::devices::{self, ModelFacts};
+use super::lanes::{Backlog, Lag, Lanes, OpenLane};
 use super::odometer::Reading;
 use super::pulse::{Pulse, Vitals};
 use super::spread::Dial;
@@ -23,8 +24,10 @@ pub struct Facts {
     pub policy: String,
     /// Identity of the scorer; empty until the model is loaded.
     pub scorer: String,
-    /// The execution provider that is active, `cpu` or `cuda`; empty until the model is loaded.
+    /// The execution provider that is active, `cpu` or `cuda`, or both with a comma between; empty until the model is loaded.
     pub provider: String,
+    /// What runs each model; empty until they are loaded.
+    pub models: Vec<ModelFacts>,
     /// What is promised about delivery: `exactly-once` or `at-least-once`.
     pub guarantee: &'static str,
 }
@@ -84,11 +87,17 @@ impl Board {
         }
     }
 
-    /// The model is loaded and every batch shape has run once, by `scorer` on `provider`.
-    pub fn set_model_warm(&self, scorer: impl Into<String>, provider: impl Into<String>) {
-        self.edit_facts(|facts| (facts.scorer, facts.provider) = (scorer.into(), provider.into()));
+    /// The models are loaded and every batch shape has run once; `scorer` is the identity of what scores.
+    pub fn set_model_warm(&self, scorer: impl Into<String>) {
+        self.edit_facts(|facts| facts.scorer = scorer.into());
         self.shared.model_warm.store(true, Relaxed);
         self.touch_progress();
+    }
+
+    /// What runs each model, and what it has done until now.
+    pub fn set_models(&self, models: Vec<ModelFacts>) {
+        devices::record(&models);
+        self.edit_facts(|facts| (facts.provider, facts.models) = (devices::providers(&models), models));
     }
 
     /// Other rules are in force from now on.
@@ -270,6 +279,8 @@ impl Board {
             model_warm: shared.model_warm.load(Relaxed),
             draining: shared.draining.load(Relaxed),
             provider: facts.provider,
+            devices: devices::count(&facts.models),
+            models: facts.models,
             scorer: facts.scorer,
             policy: facts.policy,
             partitions: Partitions { count: list.len(), list },
@@ -328,8 +339,12 @@ pub struct Snapshot {
     pub model_warm: bool,
     /// Whether the worker is finishing what it has.
     pub draining: bool,
-    /// Active execution provider; empty before the model is loaded.
+    /// Active execution provider, `cpu` or `cuda`, or both with a comma between; empty before the model is loaded.
     pub provider: String,
+    /// Devices of all models, one that they share counted once; 0 before they are loaded.
+    pub devices: usize,
+    /// Every model, and what runs it; empty before they are loaded.
+    pub models: Vec<ModelFacts>,
     /// Identity of the scorer; empty before the model is loaded.
     pub scorer: String,
     /// Hash of the rules in force.
@@ -363,42 +378,6 @@ pub struct Snapshot {
     /// What flowed in the last minutes.
     #[serde(flatten)]
     pub vitals: Vitals,
-}
-
-/// What is still to do on the partitions that are ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Backlog {
-    /// Records not yet committed, over all partitions of which that is known; `null` if it is known of none.
-    pub records: Option<u64>,
-    /// The age of the oldest of them, in seconds.
-    pub seconds: f64,
-    /// The partitions that are furthest behind, at most [`Backlog::LISTED`].
-    pub partitions: Vec<LanesLag>,
-}
-
-/// How far one partition is behind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LanesLag {
-    /// `topic/partition`.
-    pub partition: String,
-    /// Records not yet committed; `null` until the source has said what is there.
-    pub records: Option<u64>,
-    /// The age of the oldest of them, in seconds.
-    pub seconds: f64,
-}
-
-impl Backlog {
-    /// Partitions that are told of by name.
-    pub const LISTED: usize = 64;
-
-    fn of(mut lags: Vec<Lag>) -> Self {
-        let records = lags.iter().filter_map(|lag| lag.records).reduce(u64::saturating_add);
-        let seconds = lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
-        lags.sort_by(|a, b| b.records.cmp(&a.records).then_with(|| a.lane.cmp(&b.lane)));
-        lags.truncate(Self::LISTED);
-        let told = |lag: Lag| LanesLag { partition: lag.lane.to_string(), records: lag.records, seconds: lag.seconds };
-        Self { records, seconds, partitions: lags.into_iter().map(told).collect() }
-    }
 }
 
 /// One reading of settings while the worker ran.
@@ -446,6 +425,7 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::devices::DeviceFacts;
     use super::*;
     use std::thread::sleep;
 
@@ -461,7 +441,7 @@ mod tests {
     fn ready_means_warm_and_assigned_and_not_draining() {
         let board = board();
         assert_eq!(board.unready_because(), Some("the model is not warm yet"));
-        board.set_model_warm("s1", "cpu");
+        board.set_model_warm("s1");
         assert_eq!(board.unready_because(), Some("no partitions are assigned"));
         board.set_partitions(&[lane(0)]);
         assert!(board.is_ready());
@@ -498,7 +478,7 @@ mod tests {
     fn the_snapshot_says_what_was_set_by_any_clone() {
         let (board, before) = (board(), now_ms());
         let clone = board.clone();
-        clone.set_model_warm("s1", "cpu");
+        clone.set_model_warm("s1");
         clone.set_partitions(&[lane(2), lane(0)]);
         clone.set_policy("p2");
         clone.delivered(Route::Pass, 1);
@@ -513,7 +493,14 @@ mod tests {
         let json = serde_json::to_value(&snapshot).unwrap();
         assert_eq!(json["documents"].to_string(), r#"{"pass":2,"review":0,"fail":0,"dead-letter":1}"#);
         assert_eq!(json["partitions"].to_string(), r#"{"count":2,"list":["corpus.raw/0","corpus.raw/2"]}"#);
-        let expected = [("pipeline", "english-web"), ("scorer", "s1"), ("policy", "p2"), ("provider", "cpu")];
+        let device = |device: &str| DeviceFacts { device: device.into(), provider: "cuda", passes: 7, busy_ms: 1500 };
+        let devices = vec![device("cuda:0"), device("cuda:1")];
+        clone.set_models(vec![ModelFacts { name: "en".into(), head: "hoisted", devices }]);
+        let json_of_models = serde_json::to_value(board.snapshot()).unwrap();
+        let one = r#"{"device":"cuda:1","provider":"cuda","passes":7,"busy_ms":1500}"#;
+        assert_eq!(json_of_models["models"][0]["devices"][1], serde_json::from_str::<serde_json::Value>(one).unwrap());
+        assert_eq!((&json_of_models["devices"], &json_of_models["provider"]), (&2.into(), &"cuda".into()));
+        let expected = [("pipeline", "english-web"), ("scorer", "s1"), ("policy", "p2")];
         for (key, value) in expected {
             assert_eq!(json[key], value, "{key}");
         }

@@ -46,7 +46,7 @@ fn directory(family: &str, graph: &str) -> TempDir {
 fn settings(path: &Path) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens: 512,

@@ -30,7 +30,7 @@ fn folder(name: &str) -> PathBuf {
 fn settings(path: &Path) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Refuse,
         threads: 1,
         budget_tokens: 512,

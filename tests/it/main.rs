@@ -15,6 +15,7 @@ mod chaos;
 mod check;
 mod command;
 mod delivery;
+mod devices;
 mod dlq;
 mod families;
 mod files;

@@ -30,7 +30,7 @@ fn fixture(name: &str) -> PathBuf {
 async fn load(path: PathBuf, needs: Needs) -> Arc<Model> {
     let settings = engine::Settings {
         path,
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Warn,
         threads: 1,
         ..engine::Settings::default()

@@ -166,11 +166,17 @@ fn refetched(worker: &Worker) -> f64 {
 struct Hold(Child);
 
 impl Hold {
-    /// Holds the thread of this name. None where this machine does not let us.
-    fn thread(worker: &Worker, name: &str) -> Option<Self> {
+    /// Holds the threads of this name. None where this machine does not let us.
+    fn threads(worker: &Worker, name: &str) -> Option<Vec<Self>> {
         let tasks = format!("/proc/{}/task", worker.pid());
         let named = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
-        let task = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path()).find(|task| named(task)).unwrap();
+        let tasks = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path()).filter(|task| named(task));
+        let held: Option<Vec<Self>> = tasks.map(|task| Self::thread(&task)).collect();
+        assert!(held.as_ref().is_none_or(|held| !held.is_empty()), "no thread is called {name}");
+        held
+    }
+
+    fn thread(task: &Path) -> Option<Self> {
         let mut child = Command::new(broker::root().join("var/venv/bin/python"))
             .arg(broker::root().join("tests/it/hold.py"))
             .arg(task.file_name().unwrap())
@@ -224,7 +230,7 @@ fn a_long_backlog_with_a_stalled_sink_and_a_stalled_device_stays_within_the_boun
         "delivery.stall_exit_ms=15000".to_owned(),
         format!("cache.path={}", broker::folder("cold").display()),
     ]);
-    let Some(_held) = Hold::thread(&bench.worker, "tamis-device") else { return };
+    let Some(_held) = Hold::threads(&bench.worker, "tamis-device") else { return };
     produce(&mut bench.referee, &bench.topics, count, count);
     wait_full(&bench.worker);
     bench.hold("a device that stands still");

@@ -36,7 +36,7 @@ fn fixture(name: &str) -> PathBuf {
 async fn model(name: &str, budget_tokens: usize) -> Arc<Model> {
     let settings = engine::Settings {
         path: fixture(name),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens,
@@ -125,7 +125,7 @@ async fn every_token_scores_as_the_brute_force_says() {
 fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> Engine {
     let settings = engine::Settings {
         path: path.to_owned(),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         threads: 2,
         budget_tokens: 600,
         ..engine::Settings::default()
@@ -269,8 +269,11 @@ async fn a_hoisted_head_scores_as_the_full_logits_do() {
 
 #[tokio::test]
 async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
-    let settings =
-        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
+    let settings = engine::Settings {
+        path: fixture(MODELS[0]),
+        device: engine::Device::Cpu.into(),
+        ..engine::Settings::default()
+    };
     let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, width: 426, max_positions: 500 };
     let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
     let other = rewrite(other, Needs::default()).unwrap();
@@ -289,7 +292,7 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
 async fn a_gpu_that_can_not_be_used_is_an_error_unless_the_cpu_is_allowed_by_name() {
     let vocabulary = Vocabulary { mask_id: 4, pad_id: 0, size: 426, width: 426, max_positions: 500 };
     let load = |device_fallback| {
-        let device = engine::Device::Cuda(4095);
+        let device = engine::Device::Cuda(4095).into();
         let settings = engine::Settings { path: fixture(MODELS[0]), device, device_fallback, ..Default::default() };
         let rewrite = move |bytes| rewrite(bytes, Needs::default());
         let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite };
@@ -388,8 +391,11 @@ async fn a_window_that_does_not_fit_and_a_head_that_talks_nonsense_are_refused()
     let settings = Settings { window_tokens: 511, ..Settings::default() };
     let error = Scorer::build("pll", &settings, Arc::clone(&tiny), Cache::disabled()).err().unwrap().to_string();
     assert!(error.contains("signals.pll.window_tokens") && error.contains("at most 510"), "{error}");
-    let settings =
-        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cpu, ..engine::Settings::default() };
+    let settings = engine::Settings {
+        path: fixture(MODELS[0]),
+        device: engine::Device::Cpu.into(),
+        ..engine::Settings::default()
+    };
     let error = Model::load("default", &settings, Needs::default()).await.err().unwrap().to_string();
     assert!(error.contains("health check") && error.contains("head_check = \"warn\""), "{error}");
 }
@@ -402,7 +408,7 @@ async fn a_tokenizer_of_another_model_is_an_error() {
     }
     let settings = engine::Settings {
         path: dir.path().to_owned(),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Warn,
         ..engine::Settings::default()
     };
@@ -412,8 +418,11 @@ async fn a_tokenizer_of_another_model_is_an_error() {
 
 #[tokio::test]
 async fn a_device_asked_for_and_absent_is_an_error() {
-    let settings =
-        engine::Settings { path: fixture(MODELS[0]), device: engine::Device::Cuda(99), ..engine::Settings::default() };
+    let settings = engine::Settings {
+        path: fixture(MODELS[0]),
+        device: engine::Device::Cuda(99).into(),
+        ..engine::Settings::default()
+    };
     let error = Model::load("default", &settings, Needs::default()).await.err().unwrap().to_string();
     assert!(error.contains("\"cuda:99\" was asked for"), "{error}");
 }
@@ -466,7 +475,7 @@ async fn a_second_pass_with_the_cache_runs_no_forward_pass() {
 async fn the_bundled_model_passes_its_health_check() {
     let _large = LARGE.read().await;
     let path = root().join("models/tamis-en");
-    let settings = engine::Settings { path, device: engine::Device::Cpu, ..engine::Settings::default() };
+    let settings = engine::Settings { path, device: engine::Device::Cpu.into(), ..engine::Settings::default() };
     let model = Arc::new(Model::load("default", &settings, Needs::default()).await.unwrap());
     assert_eq!(model.engine().head(), "hoisted");
     let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());

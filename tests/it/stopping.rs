@@ -128,7 +128,8 @@ fn certified_verdicts_are_those_of_the_full_score_and_estimates_say_that_they_ar
 
 async fn model() -> Arc<Model> {
     let path = broker::root().join("models/tamis-en");
-    let settings = engine::Settings { path, device: engine::Device::Cpu, threads: 1, ..engine::Settings::default() };
+    let settings =
+        engine::Settings { path, device: engine::Device::Cpu.into(), threads: 1, ..engine::Settings::default() };
     Arc::new(Model::load("default", &settings, engine::Needs::default()).await.unwrap())
 }
 

@@ -116,6 +116,11 @@ impl<'a> Page<'a> {
     }
 
     fn kind(&self, of: &'a Value) -> String {
+        let several = of["anyOf"].as_array().into_iter().flatten().filter(|one| one["type"] != "null");
+        let several: Vec<String> = several.map(|one| self.kind(one)).collect();
+        if several.len() > 1 {
+            return several.join(", or ");
+        }
         let solid = self.solid(of);
         if let Some(value) = solid["const"].as_str() {
             return format!("`\"{value}\"`");

@@ -88,7 +88,7 @@ function health(s) {
   put("partitions", s.partitions.count === 1 ? s.partitions.list[0] : String(s.partitions.count));
   put("brokers", s.brokers_up === null ? "none used" : s.brokers_up + " connected");
   fields.brokers.classList.toggle("bad", s.brokers_up === 0);
-  put("provider", s.provider ? (s.provider === "cpu" ? "CPU" : s.provider) : "loading the model");
+  put("provider", s.provider ? (s.devices > 1 ? s.devices + " × " : "") + (s.provider === "cpu" ? "CPU" : s.provider) : "loading the model");
   put("cache", s.now.cache_bypassed ? "bypassed: it failed" : s.now.cache_hit_rate === null ? "idle" : percent(s.now.cache_hit_rate) + " hits");
   fields.cache.classList.toggle("bad", s.now.cache_bypassed);
   const now = s.started_at_ms + s.uptime_ms;
@@ -106,7 +106,7 @@ function cards(s) {
   put("flight", number(s.in_flight));
   put("flight_note", s.in_flight === 0 ? "nothing open" : "the oldest " + duration(s.oldest_open_ms / 1000));
   // A pass counts when it ends, so a second may hold a little more than itself.
-  put("busy", percent(Math.min(1, s.now.device_busy)));
+  put("busy", percent(Math.min(1, s.now.device_busy / Math.max(1, s.devices))));
   put("busy_note", number(Math.round(s.now.tokens_per_second)) + " tokens a second");
   document.title = pace(total) + "/s · " + percent(s.now.keep_rate) + " kept · " + s.pipeline;
 }
@@ -321,6 +321,7 @@ function details(s) {
   const reload = s.reload && `${s.reload.outcome}, ${ago(Math.max(0, s.started_at_ms + s.uptime_ms - s.reload.at_ms) / 1000)}` + (s.reload.why ? `: ${s.reload.why}` : "");
   const facts = [["Model", s.model_warm ? "warm" : "loading"], ["Scorer", s.scorer || "not known yet"], ["Rows waiting for the device", number(s.now.device_backlog)],
     ["Last progress", duration(s.since_progress_ms / 1000) + " ago"], ["Deletions forwarded", number(s.tombstones)], ["Last reload", reload || "none"],
+    ...s.models.flatMap((model) => model.devices.map((one) => [`Passes of ${model.name} on ${one.device}`, `${number(one.passes)}, in ${duration(one.busy_ms / 1000)}`])),
     ...ROUTES.map((route) => ["Delivered: " + NAMES[route], number(s.documents[route])])];
   const rows = keyed(byId("worker"), facts, (fact) => fact[0], (fact) => make("tr", {}, make("th", { scope: "row" }, fact[0]), make("td")));
   rows.forEach((row, i) => { row.lastChild.textContent = facts[i][1]; });

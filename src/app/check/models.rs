@@ -138,14 +138,7 @@ async fn of_loaded(
     model: Model,
     findings: &mut Findings,
 ) {
-    let (key, provider) = (format!("models.{name}.device"), model.engine().provider());
-    match (settings.device, provider) {
-        (engine::Device::Cuda(_), "cpu") => {
-            let what = format!("{} can't be used: runs on cpu, as device_fallback allows", settings.device);
-            findings.warning(key, what, "see the log for what is missing");
-        }
-        _ => findings.good(key, format!("{}: runs on {provider}", settings.device)),
-    }
+    of_devices(name, settings, &model, findings);
     if model.engine().head() == "full" {
         let what = "its head can't be moved behind the masked positions, so it runs with full logits, which is slower";
         findings.note(format!("models.{name}.path"), what);
@@ -163,6 +156,26 @@ async fn of_loaded(
             "look at what else runs on it",
         );
     }
+}
+
+/// Which devices run the model, and which were left out.
+fn of_devices(name: &str, settings: &engine::Settings, model: &Model, findings: &mut Findings) {
+    let (key, work) = (format!("models.{name}.device"), model.engine().work());
+    let (asked, runs) = (settings.device.iter(), |word: &str| work.iter().filter(|one| one.provider == word).count());
+    let asked_cuda = asked.filter(|device| matches!(device, engine::Device::Cuda(_))).count();
+    let what = match (asked_cuda, runs("cuda")) {
+        (0, _) => {
+            return findings.good(key, format!("{}: runs on {}", settings.device, model.engine().provider()));
+        }
+        (all, some) if all == some => {
+            return findings.good(key, format!("{}: runs on cuda", settings.device));
+        }
+        (_, 0) => format!("{} can't be used: runs on cpu, as device_fallback allows", settings.device),
+        (all, some) => {
+            format!("{} of {all} devices can't be used and are left out, as device_fallback allows", all - some)
+        }
+    };
+    findings.warning(key, what, "see the log for what is missing");
 }
 
 fn of_health(name: &str, settings: &engine::Settings, model: &Model, findings: &mut Findings) {

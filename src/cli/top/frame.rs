@@ -94,7 +94,11 @@ fn head(view: &View, status: &Status, lines: &mut Vec<Line<'static>>) {
     };
     let open = format!("{} in flight ({:.1} s)", status.in_flight, millis(status.oldest_open_ms));
     // A pass counts when it ends, so a second may hold a little more than itself.
-    let device = format!("device {}", percent(status.now.device_busy.min(1.0)));
+    let busy = (status.now.device_busy / f64::from(status.devices.max(1))).min(1.0);
+    let device = match status.devices {
+        0 | 1 => format!("device {}", percent(busy)),
+        several => format!("{several} devices {}", percent(busy)),
+    };
     let kept = status.now.keep_rate.map_or("–".to_owned(), percent);
     lines.push(Line::styled(
         format!("{total:.1} documents/s   {kept} kept   {behind}   {open}   {device}"),

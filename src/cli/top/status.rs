@@ -20,6 +20,7 @@ pub(super) struct Status {
     pub(super) live: bool,
     pub(super) stuck_because: Option<String>,
     pub(super) provider: String,
+    pub(super) devices: u32,
     pub(super) policy: String,
     pub(super) guarantee: String,
     pub(super) partitions: Partitions,
