@@ -15,7 +15,7 @@ features = $(if $(FEATURES),--features $(FEATURES))
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-flow bench-scale hostile model-card install uninstall deb \
+.PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-gpu bench-flow bench-scale hostile model-card install uninstall deb \
 	kafka-up kafka-down fmt lint doc \
 	metrics-page settings-page page-check deploy-check clean setup-build setup-test
 
@@ -56,6 +56,10 @@ test-large: build ## models of 2.4 GB and of 250,000 pieces within their memory 
 bench: build ## tokens and targets a second against ONNX Runtime alone and minicons; half an hour (QUICK=1: minutes; PYTHON=your own)
 	cargo build --release --locked --examples
 	tools/bench/run.sh "$(release)"
+
+bench-gpu: build ## one device against PyTorch and its own matrix products (DEVICE=cuda:0, LIBRARY=folder, PYTHON=one with torch, QUICK=1, MORE=options); docs/gpu.md
+	$(or $(PYTHON),python3) tools/bench/gpu/gpu.py --tamis "$(or $(TAMIS),$(release)/tamis)" --device "$(or $(DEVICE),cuda:0)" \
+		$(if $(LIBRARY),--library "$(LIBRARY)") $(if $(QUICK),--quick) $(MORE)
 
 model-card: build ## measure the model by tamis: its report and plots (EVAL=folder of evaluation sets; CHECK=1 compares, QUICK=1 tries)
 	@tools/card/run.sh "$(release)"
