@@ -105,7 +105,7 @@ lint: setup-build ## formatting, clippy, documentation; licences and shell scrip
 	cargo clippy --all-targets --locked --features formats -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --features formats
 	tools/security/deny.sh
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh tools/*/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
 
 doc: setup-build ## build the code's documentation into target/doc

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example cache_memory -- FOLDER MAX_MIB ENTRIES [VALUE_BYTES]`; docs/performance.md has what it gave.
 
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
 use std::error::Error;
 use tamis::cache::{Cache, Key, Settings};
 

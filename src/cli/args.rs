@@ -283,7 +283,7 @@ pub struct CacheErase {
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
 
-    /// Documents in the form that the pipeline reads, one a line, plain or compressed; - is standard input
+    /// Documents in the form that the pipeline reads, one a line, plain or compressed; Avro and Protobuf as JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 

@@ -19,7 +19,7 @@ pub(super) fn cache(args: &Cache, overrides: &[Override]) -> Result<(), Failure>
         CacheCommand::Clear(clear) => &clear.pipeline,
         CacheCommand::Erase(erase) => &erase.pipeline,
     };
-    let settings = settings(pipeline, overrides, Purpose::Score)?;
+    let settings = settings(pipeline, overrides, Purpose::Cache)?;
     let path = &settings.cache.path;
     let stores = inventory::survey(path)?;
     match &args.command {
@@ -117,8 +117,13 @@ fn erase(args: &CacheErase, settings: &Settings, stores: &[Inventory]) -> Result
     }
     undone(&left)?;
     if undecodable > 0 {
+        let form = if settings.document.format.has_schemas() {
+            " (values of Avro and Protobuf are given as JSON here, with the names that document.text leads by)"
+        } else {
+            ""
+        };
         let what = format!(
-            "{undecodable} lines of the input hold no document, so there is nothing known to erase for them; mend these lines and do it again"
+            "{undecodable} lines of the input hold no document{form}, so there is nothing known to erase for them; mend these lines and do it again"
         );
         return Err(Failure::new(Exit::Input, what));
     }

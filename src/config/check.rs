@@ -17,6 +17,8 @@ pub enum Purpose {
     Run,
     /// Scoring a file: name, source, sink, routes, delivery and admin are not looked at.
     Score,
+    /// Looking after the cache: what matters to scoring, and documents may be in any format.
+    Cache,
 }
 
 /// Gathers problems under their keys.
@@ -69,8 +71,12 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
 
 /// Values with schemas are bytes, and a line of a file can't hold them.
 fn schemas(settings: &Settings, purpose: Purpose, problems: &mut Problems) {
-    let from_kafka = purpose == Purpose::Run && settings.source.kafka.is_some();
-    if settings.document.format.has_schemas() && !from_kafka {
+    let reads_lines = match purpose {
+        Purpose::Run => settings.source.kafka.is_none(),
+        Purpose::Score => true,
+        Purpose::Cache => false,
+    };
+    if settings.document.format.has_schemas() && reads_lines {
         problems.add("document.format", Wrong::Lines);
     }
 }

@@ -2,10 +2,10 @@
 //! registry that goes away, lies, or asks who one is.
 
 use crate::broker;
-use crate::kafka_road::{header, hex};
+use crate::kafka_road::{header, hex, unhex};
 use crate::referee::Referee;
 use crate::scribe::Scribe;
-use crate::worker::{Topics, Worker, pipeline};
+use crate::worker::{Topics, Worker, pipeline, said};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -298,4 +298,56 @@ fn settings_that_make_no_sense_are_told_before_anything_is_asked() {
         .unwrap();
     let said = String::from_utf8_lossy(&score.stderr).into_owned();
     assert!(score.status.code() == Some(64) && said.contains("here records are lines"), "{said}");
+}
+
+#[test]
+fn what_is_known_of_a_value_with_a_schema_is_erased_by_its_json_and_by_its_text() {
+    const OTHER: &str = "Rain is expected in the north, with bright spells later in the day.";
+    let (mut referee, mut scribe) = (Referee::start(), Scribe::start(json!({})));
+    let inner = json!({"type": "record", "name": "B", "fields": [{"name": "plain", "type": ["null", "string"]}]});
+    let avro = json!({"type": "record", "name": "D", "fields": [{"name": "body", "type": ["null", inner]}]});
+    let proto = json!({"d.proto": r#"syntax = "proto3"; message D { message B { string plain = 1; } B body = 1; }"#});
+    let values = json!([{"body": {"plain": TEXT}}, {"body": {"plain": OTHER}}]);
+    for format in ["avro", "protobuf"] {
+        let name = format!("erased-{format}");
+        let topics = Topics::new(&name);
+        referee.create(&topics.all(), 1);
+        let input = topics.input.as_str();
+        let values = match format {
+            "avro" => scribe.avro(input, &avro, &json!([]), &values),
+            _ => scribe.protobuf(input, &proto, "D", &values),
+        };
+        put(&mut referee, input, &values);
+        let reads = format!(
+            "[document]\nformat = {format:?}\ntext = \"/body/plain\"\n[document.registry]\nurl = {:?}\n",
+            scribe.url
+        );
+        let file = pipeline(&name, &topics, &reads);
+        let mut worker = Worker::run(&name, &file, &[]);
+        worker.wait_ready();
+        let out = wait_for(&mut referee, &topics, 2, &worker);
+        assert!(values.iter().all(|value| outcome(&out, value).0 != topics.dead), "{out:#?}");
+        stop(worker);
+
+        let requests = file.with_file_name("requests");
+        let erase = |how: [&str; 2]| said(&["cache", "erase", file.to_str().unwrap(), how[0], how[1]]);
+        // The record's own bytes are no line; nothing is erased for them, and what to do instead is said.
+        std::fs::write(&requests, unhex(&json!(values[0]))).unwrap();
+        let raw = erase(["--input", requests.to_str().unwrap()]);
+        assert!(raw.code == Some(65) && raw.err.contains("are given as JSON here"), "{raw:?}");
+        assert_eq!(raw.out, "instance 0: 0 entries erased, 2 kept\n");
+        std::fs::write(&requests, json!({"body": {"plain": TEXT}}).to_string()).unwrap();
+        let by_json = erase(["--input", requests.to_str().unwrap()]);
+        assert_eq!(
+            (by_json.code, by_json.out.as_str()),
+            (Some(0), "instance 0: 1 entries erased, 1 kept\n"),
+            "{by_json:?}"
+        );
+        let by_text = erase(["--text", OTHER]);
+        assert_eq!(
+            (by_text.code, by_text.out.as_str()),
+            (Some(0), "instance 0: 1 entries erased, 0 kept\n"),
+            "{by_text:?}"
+        );
+    }
 }
