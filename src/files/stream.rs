@@ -63,12 +63,17 @@ pub fn open(path: &Path, progress: &Progress) -> Result<Opened, Error> {
     Ok(Opened { reader, size: facts.len(), modified_ns: modified_ns(&facts) })
 }
 
-/// Whether the file at `path` is one of Parquet: by its first bytes, or by its name where it has none. Blocking.
+/// Whether the file at `path` is one of Parquet: by its first bytes, or by its name where it has none. A pipe is judged by its name alone,
+/// because what is read from it here would be missing to whoever reads it then. Blocking.
 #[must_use]
 pub fn is_parquet(path: &Path) -> bool {
+    let by_name = || path.extension().is_some_and(|kind| kind == "parquet");
+    if !path.metadata().is_ok_and(|facts| facts.is_file()) {
+        return by_name();
+    }
     let mut head = [0; PARQUET.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    if read.is_ok() { head == *PARQUET } else { path.extension().is_some_and(|kind| kind == "parquet") }
+    if read.is_ok() { head == *PARQUET } else { by_name() }
 }
 
 /// When a file was last changed, in nanoseconds since the Unix epoch; 0 where the file system does not say.
@@ -169,6 +174,22 @@ mod tests {
                 (text, outcome.map(drop).map_err(|error| why(&error)))
             }
         }
+    }
+
+    #[test]
+    fn looking_at_a_pipe_takes_nothing_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let writes = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, "all of it\n")
+        });
+        assert!(!is_parquet(&path));
+        let mut text = String::new();
+        open(&path, &Progress::default()).unwrap().reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "all of it\n");
+        writes.join().unwrap().unwrap();
     }
 
     #[test]
