@@ -82,13 +82,19 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every class, for help texts and filters.
-    pub const ALL: [Class; 14] = [
+    /// Every class, in the order of the enum, for help texts, filters and series. Its length is the enum's, so that none is forgotten.
+    pub const ALL: [Self; Self::Bug as usize + 1] = [
         Self::TombstoneWithoutKey,
         Self::HeaderName,
         Self::TooLarge,
         Self::BadUtf8,
         Self::BadJson,
+        Self::BadFraming,
+        Self::BadAvro,
+        Self::BadProtobuf,
+        Self::UnknownSchema,
+        Self::BadSchema,
+        Self::RegistryUnavailable,
         Self::MissingText,
         Self::TextNotString,
         Self::Tokenizer,
@@ -153,3 +159,16 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_listed_in_its_place_under_its_own_name() {
+        for (place, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, place, "{}", class.as_str());
+            assert_eq!(Class::ALL.iter().filter(|other| other.as_str() == class.as_str()).count(), 1);
+        }
+    }
+}
