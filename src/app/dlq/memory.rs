@@ -27,6 +27,9 @@ struct Note {
     replayed: Vec<Entry>,
 }
 
+/// The most digits of a position.
+const POSITION_DIGITS: usize = 19;
+
 /// The version of the notes' form.
 const FORM: u32 = 1;
 
@@ -63,6 +66,14 @@ impl Memory {
         let (lane, offset) = (&letter.record.origin.lane, letter.record.origin.offset);
         let entries = self.0.get(&lane.partition).map_or(&[][..], Vec::as_slice);
         entries.iter().any(|entry| offset < entry.next && entry.terms.choose(letter) == Choice::Send)
+    }
+
+    /// Whether notes fit beside the positions wherever these terms come to. A note is longest at the beginning, where nothing is included in what
+    /// was done yet, but for the digits of its position, which are most at the end.
+    pub(super) fn fits(&self, terms: &Terms, spans: &BTreeMap<i32, Span>) -> bool {
+        let begin: BTreeMap<i32, i64> = spans.iter().map(|(partition, span)| (*partition, span.begin)).collect();
+        let digits = |text: &String| text.len() + POSITION_DIGITS <= NOTE_BYTES;
+        self.notes(terms, &begin).is_some_and(|notes| notes.values().all(digits))
     }
 
     /// The notes to keep when these terms have come to `next`. `None` where they don't fit beside a position.
@@ -121,16 +132,23 @@ mod tests {
     fn notes_shrink_where_everything_went_back_and_are_refused_where_they_grow_too_long() {
         let mut memory = Memory::default();
         let mut reason = terms(None);
-        for n in 0.. {
-            reason.selection.reason = Some(format!("a reason, and one of many: number {n}"));
-            let Some(notes) = memory.notes(&reason, &[(1, 50)].into()) else {
-                assert!((10..100).contains(&n), "{n}");
-                break;
-            };
-            memory = kept(notes);
+        let mut remembered = 0;
+        // The longest first, so that at last not one letter more fits.
+        for length in (0..40).rev() {
+            for n in 0.. {
+                reason.selection.reason = Some(format!("{n:02}{}", "-".repeat(length)));
+                let Some(notes) = memory.notes(&reason, &[(1, 50)].into()) else { break };
+                memory = kept(notes);
+                remembered += 1;
+            }
         }
+        assert!((10..100).contains(&remembered), "{remembered}");
         let notes = memory.notes(&terms(None), &[(1, 50)].into()).unwrap();
         assert!(notes[&1].len() < 200, "{notes:?}");
+        // Until everything is through, the others' memory has to stand beside it.
+        assert!(memory.notes(&terms(None), &[(1, 49)].into()).is_none());
+        let spans = BTreeMap::from([(1, Span { begin: 2, end: 100 })]);
+        assert!(!memory.fits(&terms(None), &spans) && Memory::default().fits(&terms(None), &spans));
     }
 
     #[test]

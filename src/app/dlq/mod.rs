@@ -134,12 +134,8 @@ pub fn replay(
         Failure::new(Exit::Unavailable, what)
     };
     let memory = Memory::of(reader.kept()?, reader.spans()).map_err(unreadable)?;
-    let full: BTreeMap<i32, i64> = reader.spans().iter().map(|(partition, span)| (*partition, span.end)).collect();
-    if memory.notes(&terms, &full).is_none() {
-        let what = format!(
-            "group {group} remembers so many selections that no further one fits beside a position; delete the group when the letters that it remembers may go back again"
-        );
-        return Err(Failure::new(Exit::Unavailable, what));
+    if !memory.fits(&terms, reader.spans()) {
+        return Err(full(&group));
     }
     let beginnings = memory.beginnings(&terms);
     let begin = |(partition, span): (&i32, &crate::kafka::Span)| {
@@ -148,7 +144,8 @@ pub fn replay(
     let total: i64 = reader.spans().iter().map(begin).sum();
     each(Step::Begun(u64::try_from(total).unwrap_or(0)))?;
     reader.start(&beginnings)?;
-    Postman { session, terms, memory, errand, batch: Vec::new(), done: Replayed::default() }.run(stop, each)
+    let batch = Batch::default();
+    Postman { session, group, terms, memory, errand, batch, done: Replayed::default() }.run(stop, each)
 }
 
 enum Session {
@@ -168,11 +165,21 @@ impl Session {
 /// A replay under way.
 struct Postman<'a> {
     session: Session,
+    /// The group that remembers.
+    group: String,
     terms: Terms,
     memory: Memory,
     errand: &'a Errand,
-    batch: Vec<(Output<'static>, String)>,
+    batch: Batch,
     done: Replayed,
+}
+
+/// Outputs of the next transaction, their bytes, and the letter that each comes from.
+#[derive(Default)]
+struct Batch {
+    outputs: Vec<Output<'static>>,
+    letters: Vec<String>,
+    bytes: usize,
 }
 
 impl Postman<'_> {
@@ -190,8 +197,7 @@ impl Postman<'_> {
             let Some(record) = self.session.reader().read()? else { break };
             let sent = self.sort(record);
             each(Step::Read(sent.as_ref()))?;
-            let bytes: usize = self.batch.iter().map(|(output, _)| output.weight_bytes()).sum();
-            if self.batch.len() >= self.errand.batch.max(1) || bytes >= BATCH_BYTES {
+            if self.batch.outputs.len() >= self.errand.batch.max(1) || self.batch.bytes >= BATCH_BYTES {
                 self.deliver()?;
             }
         }
@@ -205,18 +211,22 @@ impl Postman<'_> {
             self.done.strange += 1;
             return None;
         };
-        let count = match self.terms.choose(&letter) {
-            Choice::Send if self.memory.holds(&letter) => &mut self.done.already,
-            Choice::Send => &mut self.done.sent,
+        let choice = self.terms.choose(&letter);
+        let goes = choice == Choice::Send && !self.memory.holds(&letter);
+        let count = match choice {
+            Choice::Send if goes => &mut self.done.sent,
+            Choice::Send => &mut self.done.already,
             Choice::NotPicked => &mut self.done.not_picked,
             Choice::TooOften => &mut self.done.too_often,
             Choice::Foreign => &mut self.done.foreign,
             Choice::LacksHeaders => &mut self.done.lacking,
         };
         *count += 1;
-        let goes = self.terms.choose(&letter) == Choice::Send && !self.memory.holds(&letter);
         if goes && matches!(self.session, Session::Real(_)) {
-            self.batch.push((letter.back(now_ms()), letter.record.origin.to_string()));
+            let output = letter.back(now_ms());
+            self.batch.bytes += output.weight_bytes();
+            self.batch.outputs.push(output);
+            self.batch.letters.push(letter.record.origin.to_string());
         }
         goes.then_some(letter)
     }
@@ -224,12 +234,11 @@ impl Postman<'_> {
     /// The batch and the positions behind it, in one transaction.
     fn deliver(&mut self) -> Result<(), Failure> {
         let Session::Real(replay) = &mut self.session else { return Ok(()) };
-        let (outputs, letters): (Vec<Output<'static>>, Vec<String>) =
-            std::mem::take(&mut self.batch).into_iter().unzip();
+        let Batch { outputs, letters, .. } = std::mem::take(&mut self.batch);
         let positions = replay.reader().positions();
         let next = positions.iter().map(|position| (position.lane.partition, position.next)).collect();
         let Some(notes) = self.memory.notes(&self.terms, &next) else {
-            return Err(super::bug("notes that fitted grew"));
+            return Err(full(&self.group));
         };
         let mut tries = 0;
         loop {
@@ -258,6 +267,14 @@ impl Postman<'_> {
             return Err(Failure::new(Exit::Unavailable, what));
         }
     }
+}
+
+/// Nothing further can be remembered, so nothing further goes back.
+fn full(group: &str) -> Failure {
+    let what = format!(
+        "group {group} remembers so many selections that no further one fits beside a position; delete the group when the letters that it remembers may go back again"
+    );
+    Failure::new(Exit::Unavailable, what)
 }
 
 fn now_ms() -> u64 {
