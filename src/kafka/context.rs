@@ -63,14 +63,19 @@ impl Context {
         self.assignment().lanes.get(lane).copied()
     }
 
-    /// Ends the epoch of a lane that is ours, and begins another: nothing that was read in the old one may be committed any more. The new
+    /// Ends the epoch of a lane that is ours, and begins another: nothing that was read in the old one may be committed any more. The pipeline is
+    /// told at once, not by the first record of the new epoch: that one may be waiting for permits which the old one's records hold. The new
     /// epoch, or `None` if the lane has gone.
     pub(crate) fn renew(&self, lane: &Lane) -> Option<u64> {
         let mut assignment = self.assignment();
-        assignment.epoch += 1;
-        let epoch = assignment.epoch;
-        let held = assignment.lanes.get_mut(lane)?;
-        *held = epoch;
+        let epoch = assignment.epoch + 1;
+        let ended = std::mem::replace(assignment.lanes.get_mut(lane)?, epoch);
+        assignment.epoch = epoch;
+        drop(assignment);
+        let lanes = vec![(lane.clone(), ended)];
+        // Nobody waits for the answer. A full channel is no loss but of time: the first record tells as well.
+        let (answer, _) = sync_channel(1);
+        let _ = self.notices.try_send(Notice::Revoking { lanes, lost: true, deadline: Instant::now(), answer });
         Some(epoch)
     }
 
@@ -301,6 +306,23 @@ mod tests {
             fetchq_cnt: queued,
             ..Partition::default()
         }
+    }
+
+    #[test]
+    fn the_pipeline_hears_of_an_epoch_that_ended_before_a_record_of_the_next_one_comes() {
+        let (notices, mut heard) = mpsc::channel(4);
+        let context =
+            Context::new(notices, Duration::ZERO, Offset::Beginning, Board::new(crate::telemetry::Facts::default()));
+        let lane = |partition| Lane { topic: "t".into(), partition };
+        assert_eq!(context.renew(&lane(0)), None, "it is not ours");
+        context.assign(vec![lane(0), lane(1)]);
+        let position = |epoch| [Position { lane: lane(0), epoch, next: 5 }];
+        assert!(context.owns(&position(1)));
+        assert_eq!(context.renew(&lane(0)), Some(2));
+        assert!(!context.owns(&position(1)) && context.owns(&position(2)));
+        let Ok(Notice::Revoking { lanes, lost, .. }) = heard.try_recv() else { panic!("nothing was told") };
+        assert_eq!((lanes, lost), (vec![(lane(0), 1)], true));
+        assert!(heard.try_recv().is_err());
     }
 
     #[test]
