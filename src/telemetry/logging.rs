@@ -5,14 +5,19 @@
 //! Must not know: what is logged.
 
 use std::str::FromStr;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What is logged when nobody asks for anything else.
 /// The wrapper crate repeats what our own callbacks say, and complains when a client that was closed is dropped.
 const DEFAULT_FILTER: &str = "info,rdkafka=off";
 
-/// What is never logged, whoever asks for it: the HTTP client tells its requests with their headers, and these hold passwords and tokens.
-const SILENT: &str = "ureq=off,ureq_proto=off";
+/// Crates that never log, whoever asks for it: the HTTP client tells its requests with their headers, and these hold passwords and tokens. A
+/// directive of the filter could not say so, because one for a module of theirs would overrule it.
+const SILENT: [&str; 2] = ["ureq", "ureq_proto"];
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,17 +65,25 @@ pub enum LoggingError {
 pub fn init(format: Format, filter: Option<&str>) -> Result<(), LoggingError> {
     let chosen = choose(filter, |name| std::env::var(name).ok());
     let filter = EnvFilter::builder()
-        .parse(format!("{chosen},{SILENT}"))
+        .parse(&chosen)
         .map_err(|e| LoggingError::Filter { filter: chosen.clone(), reason: e.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let chosen = tracing_subscriber::registry().with(filter).with(filter_fn(may_speak));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let installed = match format {
         Format::Text => {
             use std::io::IsTerminal;
-            builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+            chosen.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init()
         }
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Json => {
+            chosen.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
     };
     installed.map_err(|_| LoggingError::Installed)
+}
+
+/// Whether what is told from there may be logged.
+fn may_speak(metadata: &Metadata<'_>) -> bool {
+    metadata.target().split("::").next().is_none_or(|name| !SILENT.contains(&name))
 }
 
 /// The first of the filters that is given and not blank.
@@ -107,6 +120,21 @@ mod tests {
         let error = init(Format::Text, Some("tamis=loud")).unwrap_err();
         assert!(matches!(&error, LoggingError::Filter { filter, .. } if filter == "tamis=loud"));
         assert!(error.to_string().contains("info,tamis::kafka=debug"), "{error}");
+    }
+
+    #[test]
+    fn the_http_client_is_silent_whoever_asks() {
+        let (said, log) = (tempfile::NamedTempFile::new().unwrap(), |told: &str| format!("told by {told}"));
+        let lines = tracing_subscriber::fmt::layer().with_writer(said.reopen().unwrap());
+        let filter = EnvFilter::builder().parse("info,ureq_proto::util=trace,ureq=trace").unwrap();
+        let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(may_speak)).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "ureq_proto::util", "{}", log("a module"));
+            tracing::warn!(target: "ureq", "{}", log("the crate"));
+            tracing::info!(target: "ureq_like", "{}", log("another"));
+        });
+        let said = std::fs::read_to_string(said.path()).unwrap();
+        assert!(said.contains("told by another") && said.lines().count() == 1, "{said}");
     }
 
     #[test]
