@@ -35,13 +35,18 @@ pub enum Erasure {
 /// # Errors
 /// A model that can't be loaded, an input that can't be read, a text that the tokenizer refuses.
 pub async fn keys_of(settings: &Settings, erasure: &Erasure) -> Result<(BTreeSet<Key>, u64), Failure> {
-    let (texts, undecodable) = texts(settings, erasure).await?;
+    // Before a model is loaded for nothing.
+    let mut texts = Texts::open(settings, erasure)?;
     let Scoring { scorers, models, .. } = Scoring::load(settings, &Cache::disabled()).await?;
-    let mut keys = BTreeSet::new();
-    for text in &texts {
+    let (mut keys, mut undecodable) = (BTreeSet::new(), 0);
+    while let Some(text) = texts.next().await? {
+        let Some(text) = text else {
+            undecodable += 1;
+            continue;
+        };
         for scorer in &scorers {
             let refused = |fault: Fault| Failure::new(Exit::Input, format!("a text can't be tokenised: {fault}"));
-            keys.extend(scorer.keys(text).await.map_err(refused)?);
+            keys.extend(scorer.keys(&text).await.map_err(refused)?);
         }
     }
     for (_, model) in &models {
@@ -50,36 +55,49 @@ pub async fn keys_of(settings: &Settings, erasure: &Erasure) -> Result<(BTreeSet
     Ok((keys, undecodable))
 }
 
-/// The texts that were scored, as decoding makes them.
-async fn texts(settings: &Settings, erasure: &Erasure) -> Result<(Vec<String>, u64), Failure> {
-    let mut document = settings.document.clone();
-    if document.format.has_schemas() {
-        // Such values are no lines; here they are JSON, to which the same pointers lead.
-        document.format = Format::Json;
-        document.registry = None;
+/// The texts that were scored, as decoding makes them; one at a time, for a file may be larger than memory.
+struct Texts {
+    decoder: Decoder,
+    /// What is left of a text that was given itself.
+    given: Option<String>,
+    lines: Option<(LineReader<Box<dyn BufRead>>, String)>,
+}
+
+impl Texts {
+    fn open(settings: &Settings, erasure: &Erasure) -> Result<Self, Failure> {
+        let mut document = settings.document.clone();
+        if document.format.has_schemas() {
+            // Such values are no lines; here they are JSON, to which the same pointers lead.
+            document.format = Format::Json;
+            document.registry = None;
+        }
+        let (reader, name): (Box<dyn BufRead>, String) = match erasure {
+            Erasure::Text(text) => {
+                document.format = Format::Text;
+                return Ok(Self { decoder: Decoder::new(&document)?, given: Some(text.clone()), lines: None });
+            }
+            Erasure::File(path) => (files::open(path, &Progress::default())?.reader, path.display().to_string()),
+            Erasure::Stdin => (Box::new(BufReader::new(std::io::stdin())), "standard input".to_owned()),
+        };
+        let lines = LineReader::new(reader, document.max_bytes);
+        Ok(Self { decoder: Decoder::new(&document)?, given: None, lines: Some((lines, name)) })
     }
-    let (reader, name): (Box<dyn BufRead>, String) = match erasure {
-        Erasure::Text(text) => {
-            document.format = Format::Text;
-            let decoded = Decoder::new(&document)?.decode(&record(text.clone().into_bytes())).await;
+
+    /// The next text, `Some(None)` for a line that holds none.
+    async fn next(&mut self) -> Result<Option<Option<String>>, Failure> {
+        if let Some(text) = self.given.take() {
+            let decoded = self.decoder.decode(&record(text.into_bytes())).await;
             let decoded = decoded.map_err(|fault| Failure::new(Exit::Usage, format!("--text: {fault}")))?;
-            return Ok((vec![decoded.text], 0));
+            return Ok(Some(Some(decoded.text)));
         }
-        Erasure::File(path) => (files::open(path, &Progress::default())?.reader, path.display().to_string()),
-        Erasure::Stdin => (Box::new(BufReader::new(std::io::stdin())), "standard input".to_owned()),
-    };
-    let decoder = Decoder::new(&document)?;
-    let mut lines = LineReader::new(reader, document.max_bytes);
-    let (mut texts, mut undecodable) = (Vec::new(), 0);
-    loop {
+        let Some((lines, name)) = &mut self.lines else { return Ok(None) };
         let broken = |error| Failure::new(Exit::Input, format!("{name}: {}; nothing was erased", files::why(&error)));
-        let Some(line) = lines.read().map_err(broken)? else { return Ok((texts, undecodable)) };
-        if line.is_blank() {
-            continue;
-        }
-        match decoder.decode(&record(line.bytes)).await {
-            Ok(document) => texts.push(document.text),
-            Err(_) => undecodable += 1,
+        loop {
+            let Some(line) = lines.read().map_err(&broken)? else { return Ok(None) };
+            if !line.is_blank() {
+                let decoded = self.decoder.decode(&record(line.bytes)).await;
+                return Ok(Some(decoded.ok().map(|document| document.text)));
+            }
         }
     }
 }

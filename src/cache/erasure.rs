@@ -3,7 +3,8 @@
 //! sled appends: what is overwritten or removed in a store stays in its files for as long as it pleases. Hence a store is never edited here; what stays is copied
 //! into a new one, which takes the old one's place whole.
 //! Invariants: a store in use is never touched; at the end, no file under the instance's names holds an erased key, set-aside stores included, which
-//! can't be read and are removed whole; killed in the middle, either the old store or the new one is in place, and the next erasure removes what is left.
+//! can't be read and are removed whole; killed in the middle, the old store or the new one is in place, or, between two renames, none: a worker then
+//! begins an empty one, and the next erasure removes what is left.
 //! Must not know: what a key was made of.
 
 use super::generations::numbers;
@@ -42,7 +43,9 @@ pub fn erase(path: &Path, store: &Inventory, keys: &BTreeSet<Key>, mut copied: i
         move |error| Error::Unreadable { path, error }
     };
     let mut done = Erased::default();
-    for (aside, bytes) in &store.set_aside {
+    // A worker that has ended since may have set its store aside.
+    let now = inventory::survey(path)?.into_iter().find(|found| found.instance == instance);
+    for (aside, bytes) in now.as_ref().map_or(&store.set_aside, |now| &now.set_aside) {
         inventory::remove(aside).map_err(refused(aside))?;
         done.aside_bytes += bytes;
     }
@@ -67,7 +70,11 @@ pub fn erase(path: &Path, store: &Inventory, keys: &BTreeSet<Key>, mut copied: i
         return Err(unusable(why));
     }
     fs::rename(&dir, &old).map_err(refused(&dir))?;
-    fs::rename(&anew, &dir).map_err(refused(&anew))?;
+    if let Err(error) = fs::rename(&anew, &dir) {
+        // Without a store under its name, a worker would begin an empty one.
+        let _ = fs::rename(&old, &dir);
+        return Err(refused(&anew)(error));
+    }
     fs::remove_dir_all(&old).map_err(refused(&old))?;
     Ok(done)
 }

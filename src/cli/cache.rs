@@ -102,7 +102,9 @@ fn erase(args: &CacheErase, settings: &Settings, stores: &[Inventory]) -> Result
     };
     let (keys, undecodable) = block_on(app::keys_of(settings, &erasure))?;
     let mut left = Vec::new();
-    for store in chosen {
+    // Loading the models took a while, and a worker may have begun another store meanwhile.
+    let stores = inventory::survey(path)?;
+    for store in self::chosen(path, &stores, args.instance)? {
         let bar = bar(store);
         let erased = erasure::erase(path, store, &keys, || bar.inc(1));
         bar.finish_and_clear();
