@@ -51,7 +51,10 @@ pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Fa
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);
     parts.close(ENGINE_BUDGET).await;
-    output.finish()?;
+    // A table gets its name when all of the input is in it, or all that could be read of it; else what was there before stands.
+    if matches!(ended, Ok((Ending::Done, _)) | Err(Stopped::Input(_))) {
+        output.finish()?;
+    }
     match ended {
         // `tamis score … | head`: whoever reads has seen enough, and nothing that was asked for is missing.
         Err(Stopped::ReaderGone) => Ok((Ending::Drained, Summary::default())),

@@ -85,7 +85,8 @@ impl Road {
         let mut skipped = Vec::new();
         // By what each was seen to cost; the sort is stable, so scores of like cost keep the order of the guess.
         let mut scorers: Vec<&Measure> = self.scorers.iter().collect();
-        scorers.sort_by_key(|scorer| scorer.cost_class());
+        // Asked once of each: costs move while this runs, and an order that contradicts itself is a panic.
+        scorers.sort_by_cached_key(|scorer| scorer.cost_class());
         for scorer in scorers {
             let names = scorer.signal_names();
             if judge.needs(document, &signals, &names, &unmeasured) {
