@@ -8,8 +8,10 @@
 //! cargo run --release --example early_stopping -- compare single.jsonl strided-7.jsonl unmasked.jsonl …
 //! ```
 //!
-//! `calibrated` makes its table of every second document and tries it on the others; `boundary` tries one boundary on all. `certified` runs the certificate over every document. Thresholds are
-//! percentiles of the documents' own means. `compare` holds the first file's documents against the same documents in the others.
+//! `calibrated` makes its table of every second document and tries it on the others; `boundary` tries one boundary on all. With a share behind them,
+//! as in `calibrated 0.001 0.95 0.4`, the first so many documents make the table or the thresholds, and those that follow are tried: windows of one
+//! text lie next to each other, and then are on the same side but for one text. Passes are run in an order drawn as the program draws it.
+//! `certified` runs the certificate over every document. Thresholds are percentiles of the documents' own means. `compare` holds the first file's documents against the same documents in the others.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 #![allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 
@@ -31,12 +33,22 @@ fn main() -> Result<(), Failure> {
             let table = Table::calibrate(&recording.scorer, &recording.records(), rate.parse()?, confidence.parse()?);
             println!("{}", serde_json::to_string_pretty(&table)?);
         }
-        ["calibrated", rate, confidence] => {
-            calibrated(&Recording::read(std::io::stdin())?, rate.parse()?, confidence.parse()?);
+        ["calibrated", rate, confidence, share @ ..] if share.len() < 2 => {
+            let (rate, confidence, share) = (rate.parse()?, confidence.parse()?, share.first().copied());
+            let recording = Recording::read(std::io::stdin())?;
+            let (seen, unseen) = match share {
+                Some(share) => parted(recording.records(), share)?,
+                None => halves(&recording.records()),
+            };
+            calibrated(&recording.scorer, &seen, &unseen, rate, confidence);
         }
-        ["boundary", boundary] => {
+        ["boundary", boundary, share @ ..] if share.len() < 2 => {
             let (documents, boundary) = (Recording::read(std::io::stdin())?.records(), boundary.parse()?);
-            tried(&documents, &documents, |_| boundary);
+            let (seen, unseen) = match share.first() {
+                Some(share) => parted(documents, share)?,
+                None => (documents.clone(), documents),
+            };
+            tried(&seen, &unseen, |_| boundary);
         }
         ["certified", delta] => certified(&Recording::read(std::io::stdin())?, delta.parse()?),
         ["compare", exact, others @ ..] => {
@@ -47,7 +59,9 @@ fn main() -> Result<(), Failure> {
         }
         _ => {
             return Err(
-                "usage: early_stopping table|calibrated RATE CONFIDENCE, boundary ERRORS, certified DELTA, compare EXACT OTHER…".into(),
+                "usage: early_stopping table RATE CONFIDENCE, calibrated RATE CONFIDENCE [SHARE], boundary ERRORS [SHARE], certified DELTA, \
+                 compare EXACT OTHER…"
+                    .into(),
             );
         }
     }
@@ -84,14 +98,15 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Documents by pass: tokens r with r mod stride = g are pass g, and each document begins with another pass.
+    /// Documents by pass: tokens r with r mod stride = g are pass g. Their order is drawn by the program's own function; a document's number stands
+    /// for its ids, which are not recorded.
     fn records(&self) -> Vec<Record> {
         let stride: usize = self.masking.split_once(':').and_then(|(_, stride)| stride.parse().ok()).unwrap_or(1);
-        let document = |(number, losses): (usize, &Vec<f64>)| {
-            let pass = |turn| losses.iter().copied().skip((number * 3 + turn) % stride).step_by(stride).collect();
-            Record::of(&(0..stride).map(pass).collect::<Losses>())
+        let document = |(number, losses): (u32, &Vec<f64>)| {
+            let pass = |first| losses.iter().copied().skip(first).step_by(stride).collect();
+            Record::drawn(&(0..stride.min(losses.len())).map(pass).collect::<Losses>(), &[number])
         };
-        self.losses.iter().enumerate().map(document).collect()
+        (0..).zip(&self.losses).map(document).collect()
     }
 }
 
@@ -101,13 +116,27 @@ fn thresholds(mut values: Vec<f64>) -> Vec<(usize, f64)> {
     PERCENTILES.iter().filter_map(|percent| Some((*percent, *values.get(values.len() * percent / 100)?))).collect()
 }
 
-fn calibrated(recording: &Recording, rate: f64, confidence: f64) {
-    let documents = recording.records();
-    let part = |odd: usize| documents.iter().skip(odd).step_by(2).cloned().collect::<Vec<_>>();
-    let (seen, unseen) = (part(0), part(1));
-    let table = Table::calibrate(&recording.scorer, &seen, rate, confidence);
+/// The first `share` of the documents, and the others.
+fn parted(mut documents: Vec<Record>, share: &str) -> Result<(Vec<Record>, Vec<Record>), Failure> {
+    let share: f64 = share.parse()?;
+    if !(share > 0.0 && share < 1.0) {
+        return Err(format!("{share} is no share of documents: give one above 0 and below 1, as in 0.4").into());
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a count")]
+    let unseen = documents.split_off((documents.len() as f64 * share) as usize);
+    Ok((documents, unseen))
+}
+
+/// Every second document, and the others.
+fn halves(documents: &[Record]) -> (Vec<Record>, Vec<Record>) {
+    let half = |odd| documents.iter().skip(odd).step_by(2).cloned().collect();
+    (half(0), half(1))
+}
+
+fn calibrated(scorer: &str, seen: &[Record], unseen: &[Record], rate: f64, confidence: f64) {
+    let table = Table::calibrate(scorer, seen, rate, confidence);
     println!("{} documents to calibrate, {} to try; strata {:?}", seen.len(), unseen.len(), table.strata);
-    tried(&seen, &unseen, |tokens| table.boundary(tokens).map_or(f64::INFINITY, |(_, boundary)| boundary));
+    tried(seen, unseen, |tokens| table.boundary(tokens).map_or(f64::INFINITY, |(_, boundary)| boundary));
 }
 
 /// Prints how `unseen` fare at thresholds that are percentiles of `seen`, with the boundary for their length.

@@ -7,6 +7,7 @@
 //!
 //! Fixed-sequence testing: Angelopoulos et al. 2021, "Learn then Test", section 3. The bound on a rate: Clopper and Pearson 1934.
 
+use super::draws::Draws;
 use super::sequential::{Looks, clear};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -77,7 +78,7 @@ pub enum TableError {
     },
 }
 
-/// One document of the calibration set: its losses, pass by pass, in the order in which they would be run.
+/// One document of the calibration set: its losses, pass by pass.
 pub type Losses = Vec<Vec<f64>>;
 
 /// What looks at one document see: all that a trial needs of it.
@@ -171,9 +172,18 @@ fn boundary(documents: &[&Record], flip_rate: f64, confidence: f64) -> Option<(f
 }
 
 impl Record {
-    /// The record of a document with these losses.
+    /// The record of a document of one window with these losses, its passes run in the order that the program draws with an empty key for the
+    /// content `ids`. A recording without ids may give any that differ from document to document, such as its number: then the orders are other
+    /// ones than those documents would get, and drawn alike.
     #[must_use]
-    pub fn of(document: &Losses) -> Self {
+    pub fn drawn(document: &Losses, ids: &[u32]) -> Self {
+        let orders = Draws::of_passes("", &[ids]).turns(&[document.len()]);
+        let turns = orders.iter().flatten().filter_map(|pass| document.get(*pass as usize).cloned());
+        Self::of(&turns.collect())
+    }
+
+    /// The record of a document with these losses, its passes run in this order.
+    fn of(document: &Losses) -> Self {
         let count = document.iter().map(Vec::len).sum::<usize>();
         let mut looks = Looks::new(&[], count, 0.0);
         let look = |pass: &Vec<f64>| {
@@ -241,7 +251,6 @@ fn at_most(errors: usize, trials: usize, rate: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draws::Draws;
     use super::*;
 
     /// Documents whose means differ by about half a nat, in passes of strided tokens.
@@ -279,6 +288,20 @@ mod tests {
         assert!(flips <= 30, "{flips} of 1500");
         let passes: usize = trials.iter().map(|trial| trial.passes).sum();
         assert!(passes < 1500 * 5, "{passes}");
+    }
+
+    #[test]
+    fn the_passes_of_a_record_are_run_in_any_order_as_the_program_s_are() {
+        let document: Losses = [1.0, 2.0, 3.0].map(|loss| vec![loss; 12]).to_vec();
+        let mut seen = std::collections::BTreeMap::<Vec<u64>, u32>::new();
+        for number in 0..6000 {
+            let record = Record::drawn(&document, &[number]);
+            let sums = record.looks.iter().map(|look| look.unwrap().0.round() as u64);
+            *seen.entry(sums.collect()).or_default() += 1;
+        }
+        // Six orders, a thousand each, and a standard deviation of 29. Passes in a circle would come in three.
+        assert_eq!(seen.len(), 6, "{seen:?}");
+        assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
     }
 
     #[test]

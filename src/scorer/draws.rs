@@ -56,6 +56,16 @@ impl Draws {
         self.shuffled(of, of)
     }
 
+    /// The order of each window's passes, `counts` of them, where one pass of every window is run in turn.
+    pub(super) fn turns(mut self, counts: &[usize]) -> Vec<Vec<u32>> {
+        counts.iter().map(|count| self.order(*count)).collect()
+    }
+
+    /// The stream that such orders are drawn from, for a document of windows with this content.
+    pub(super) fn of_passes(key: &str, content: &[&[u32]]) -> Self {
+        Self::keyed("passes", key, content)
+    }
+
     /// The first `n` places of a Fisher–Yates shuffle.
     fn shuffled(&mut self, n: usize, of: usize) -> Vec<u32> {
         let mut ranks: Vec<u32> = (0..u32::try_from(of).unwrap_or(u32::MAX)).collect();

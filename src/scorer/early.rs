@@ -361,8 +361,8 @@ impl Slate<'_> {
 
     /// The passes of all windows that are not known whole, one of each window at a time, in an order of its own for each window.
     fn passes_in_turn(&self, key: &str) -> Vec<Vec<Unit>> {
-        let mut drawn = self.draw(key, "passes");
-        let orders: Vec<Vec<u32>> = self.passes.iter().map(|passes| drawn.order(passes.len())).collect();
+        let counts: Vec<usize> = self.passes.iter().map(Vec::len).collect();
+        let orders = Draws::of_passes(key, &self.content()).turns(&counts);
         let part = |window: &usize| matches!(self.known[*window], Known::Part(_));
         let stage = |turn: usize| -> Vec<Unit> {
             let units = (0..orders.len())
@@ -375,8 +375,11 @@ impl Slate<'_> {
 
     /// A stream of draws for this document.
     fn draw(&self, key: &str, what: &str) -> Draws {
-        let content: Vec<&[u32]> = self.windows.iter().map(|window| window.ids).collect();
-        Draws::keyed(what, key, &content)
+        Draws::keyed(what, key, &self.content())
+    }
+
+    fn content(&self) -> Vec<&[u32]> {
+        self.windows.iter().map(|window| window.ids).collect()
     }
 
     /// Tokens of the windows that are not known whole.
