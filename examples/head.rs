@@ -64,7 +64,7 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
             .map_err(|error| error.to_string()),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, leaps: false, rewrite };
+    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, leaps: false, converted_nats: None, rewrite };
     let engine = Engine::load(&settings, vocabulary, Needs::default(), export)?;
     match (engine.head() == "hoisted") == hoisted {
         true => Ok(engine),

@@ -7,6 +7,7 @@
 
 mod assemble;
 mod check;
+mod compile;
 mod dlq;
 mod erase;
 mod failure;
@@ -21,6 +22,7 @@ mod tables;
 mod watchdog;
 
 pub use check::{Finding, Grade, Plan, Report, Score, Table, check, exit};
+pub use compile::compile;
 pub use dlq::{Errand, Replayed, Selection, Span as SourceSpan, Step, list, replay};
 pub use erase::{Erasure, keys_of};
 pub use failure::Failure;

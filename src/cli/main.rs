@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, Model, Override, Run};
 use super::exit::Exit;
-use super::{cache, check, demo, dlq, generated, inspect, progress, score, top};
+use super::{cache, check, compile, demo, dlq, generated, inspect, progress, score, top};
 use crate::app::{self, Failure, Reread, Stop, Watch};
 use crate::config::{self, Purpose, Settings};
 use crate::telemetry::{self, Progress};
@@ -48,6 +48,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
         Command::Schema => generated::schema(),
         Command::Top(args) => top::top(&args),
         Command::Demo(args) => demo::demo(&args, &cli.overrides),
+        Command::Model(Model::Compile(args)) => compile::compile(&args),
         Command::Model(Model::Inspect(args)) => inspect::inspect(&args),
     };
     match done {

@@ -8,6 +8,7 @@
 mod args;
 mod cache;
 mod check;
+mod compile;
 mod demo;
 mod dlq;
 mod exit;
@@ -24,6 +25,7 @@ pub use args::{
     Cache, CacheClear, CacheCommand, CacheErase, CacheStats, Check, Cli, Command, Completions, Demo, Inspect,
     LogFormat, Man, Model, Override, Run, Score,
 };
+pub use compile::Compile;
 pub use dlq::{Dlq, DlqList, DlqReplay};
 pub use exit::Exit;
 pub use main::main;

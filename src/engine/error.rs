@@ -52,6 +52,18 @@ pub enum Error {
         /// What ONNX Runtime said.
         why: String,
     },
+    /// The model can't be trusted in the precision that was asked for.
+    #[error(
+        "{}: precision = {asked:?} can't be used: {why}; precision = \"as-exported\" runs the model as it is in its file", path.display()
+    )]
+    Precision {
+        /// The model's file.
+        path: PathBuf,
+        /// As in the settings.
+        asked: &'static str,
+        /// What stands against it.
+        why: String,
+    },
     /// The worst-case batch failed at load.
     #[error("the model can't run a batch of {rows} rows of {tokens} tokens ({why}){}", if *memory { "; lower budget_tokens" } else { "" })]
     WarmUp {
@@ -111,6 +123,7 @@ impl From<Error> for Fault {
             | Error::Model { .. }
             | Error::Manifest { .. }
             | Error::DeviceAbsent { .. }
+            | Error::Precision { .. }
             | Error::WarmUp { .. }
             | Error::Thread { .. }
             | Error::Gone { .. }

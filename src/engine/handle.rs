@@ -313,6 +313,7 @@ impl Engine {
         let budget = Budget { tokens: budget, positions: usize::MAX, batch_cost: 20 };
         let standing = Standing {
             provider: "cpu",
+            precision: "as-exported",
             head: "full",
             difference_nats: None,
             exact_nats: None,

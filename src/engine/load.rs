@@ -37,6 +37,9 @@ pub struct Export<R> {
     /// Whether rounding makes leaps: activations are quantised as they come, and a step turned over by the last digit moves everything
     /// behind it.
     pub leaps: bool,
+    /// Where the rewritten graph computes in another precision than the file's: how far its readings may lie from the file's, in nats.
+    /// The file's graph does not stand in for it then.
+    pub converted_nats: Option<f64>,
     /// Makes the rewritten graph of the file's bytes, or says why it can't.
     pub rewrite: R,
 }
@@ -46,6 +49,8 @@ pub struct Export<R> {
 pub struct Standing {
     /// `cpu` or `cuda`.
     pub provider: &'static str,
+    /// What it computes in, as in the settings: `as-exported`, `fp16` or `bf16`.
+    pub precision: &'static str,
     /// Where readings are made: `hoisted`, within the model and at scored positions only, or `full`, from all logits.
     pub head: &'static str,
     /// The largest difference between the two heads on the batch of the check, in nats; absent if they could not be compared.
@@ -92,6 +97,7 @@ where
     if !padded {
         tracing::warn!(path = %settings.path.display(), ?company_nats, "padding changes scores, batches hold rows of one length only");
     }
+    let is_converted = export.converted_nats.is_some();
     let compared = reference.and_then(|reference| check::hoisted((settings, vocabulary, needs), export, &reference));
     let (hoisted, difference_nats, exact_nats) = match compared {
         Ok(compared) => (compared.outcome, Some(compared.difference_nats), compared.exact_nats),
@@ -99,6 +105,10 @@ where
     };
     let (onnx, why_full) = match hoisted {
         Ok(onnx) => (onnx, None),
+        Err(why) if is_converted => {
+            let (path, asked) = (settings.path.join(model::GRAPH), settings.precision.as_str());
+            return Err(Error::Precision { path, asked, why });
+        }
         Err(why) => {
             tracing::warn!(path = %settings.path.display(), why, "model runs with its full logits, which is slower");
             (Onnx::load(settings, vocabulary.size, needs, Optimiser::On)?, Some(why))
@@ -114,6 +124,7 @@ where
     tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
     let standing = Standing {
         provider,
+        precision: settings.precision.as_str(),
         head: head.as_str(),
         difference_nats,
         exact_nats,

@@ -32,11 +32,11 @@ pub use error::Error;
 pub use handle::{Engine, Vocabulary, Work};
 pub use library::runtime;
 pub use load::{Export, Standing};
-pub use model::{files, graph_sha256};
+pub use model::{files, graph_sha256, write_manifest};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};
-pub use settings::{Fallback, HeadCheck, Settings};
+pub use settings::{Fallback, HeadCheck, Precision, Settings};
 pub use small::SmallGraph;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Owns the model's files: their check against the manifest, and their fingerprint.
 
 use super::Error;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,7 +22,7 @@ struct Manifest {
     files: BTreeMap<String, Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Entry {
     sha256: Option<String>,
     bytes: Option<u64>,
@@ -148,6 +148,27 @@ pub(super) fn fingerprint(dir: &Path, weights: &[String]) -> Result<[u8; 32], Er
 /// The file can't be read.
 pub fn graph_sha256(dir: &Path) -> Result<String, Error> {
     sha256(&dir.join(GRAPH))
+}
+
+/// Writes `manifest.json` into `dir`, with size and checksum of every file in it, and what `made` says of how they came about.
+///
+/// # Errors
+/// A file can't be read, or the manifest can't be written.
+pub fn write_manifest<T: Serialize>(dir: &Path, made: &T) -> Result<(), Error> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).map_err(|error| unreadable(dir, &error))? {
+        let path = entry.map_err(|error| unreadable(dir, &error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.len();
+        if name != MANIFEST {
+            files.insert(name, Entry { sha256: Some(sha256(&path)?), bytes: Some(bytes) });
+        }
+    }
+    let path = dir.join(MANIFEST);
+    let refused = |why: String| Error::Model { path: path.clone(), why };
+    let manifest = serde_json::json!({ "files": files, "made": made });
+    let text = serde_json::to_string_pretty(&manifest).map_err(|error| refused(error.to_string()))? + "\n";
+    std::fs::write(&path, text).map_err(|error| refused(format!("can't be written ({error})")))
 }
 
 /// Opens a file that ends: a pipe or a device might never.

@@ -79,6 +79,7 @@ pub(super) fn load(
     tracing::info!(path = %settings.path.display(), provider = rows.provider, width = rows.width, "loaded one-pass model");
     let standing = Standing {
         provider: rows.provider,
+        precision: settings.precision.as_str(),
         head: "one-pass",
         difference_nats: None,
         exact_nats: None,

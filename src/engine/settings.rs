@@ -21,6 +21,10 @@ pub struct Settings {
     pub device_fallback: Fallback,
     /// Memory of each GPU that ONNX Runtime may take for this model, in MiB; 0 for no bound of ours. Nothing on the CPU.
     pub device_memory_mib: usize,
+    /// What the model computes in: `as-exported`, or in half precision, converted as it is loaded: `fp16`, `bf16`. Scores change in the third digit, and with them the
+    /// scorer's identity. It is for GPUs: a CPU gains nothing, and has no bf16. A conversion that can't be proved against the model's own
+    /// graph on the device is an error.
+    pub precision: Precision,
     /// What to do with a model whose masked-LM head can't tell sentences from shuffled ones.
     pub head_check: HeadCheck,
     /// Threads of the CPU provider, for each session; 0 takes all cores, shared out where there are several sessions.
@@ -39,6 +43,7 @@ impl Default for Settings {
             device: Devices::default(),
             device_fallback: Fallback::default(),
             device_memory_mib: 0,
+            precision: Precision::default(),
             head_check: HeadCheck::default(),
             threads: 0,
             budget_tokens: 2048,
@@ -55,6 +60,31 @@ pub enum Fallback {
     None,
     /// The CPU.
     Cpu,
+}
+
+/// What a model computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// What its file says.
+    #[default]
+    AsExported,
+    /// float16 where that is safe, float32 elsewhere.
+    Fp16,
+    /// bfloat16 where that is safe, float32 elsewhere.
+    Bf16,
+}
+
+impl Precision {
+    /// `as-exported`, `fp16` or `bf16`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsExported => "as-exported",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 /// What a failed health check of the masked-LM head leads to.
@@ -80,6 +110,11 @@ mod tests {
         let allowed = toml::from_str::<Settings>("device_fallback = \"cpu\"\ndevice_memory_mib = 4096").unwrap();
         assert_eq!((allowed.device_fallback, allowed.device_memory_mib), (Fallback::Cpu, 4096));
         assert!(toml::from_str::<Settings>("head_check = \"ignore\"").is_err());
+        assert!(toml::from_str::<Settings>("precision = \"fp8\"").unwrap_err().to_string().contains("bf16"));
+        for precision in [Precision::AsExported, Precision::Fp16, Precision::Bf16] {
+            let read = toml::from_str::<Settings>(&format!("precision = {:?}", precision.as_str())).unwrap();
+            assert_eq!(read.precision, precision);
+        }
         assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 /// `TensorProto.DataType` of float16 and bfloat16.
-const HALVES: [i32; 2] = [10, 16];
+pub(super) const HALVES: [i32; 2] = [10, 16];
 /// Operators that hand weights on without computing with them.
 const MOVING: [&str; 6] = ["Cast", "DequantizeLinear", "Gather", "Identity", "Reshape", "Transpose"];
 /// Operators that are there in quantised graphs only.
@@ -98,6 +98,11 @@ pub fn describe(bytes: Vec<u8>) -> Result<Facts, Error> {
     Ok(Facts { opset, producer, inputs, outputs, nodes: survey.nodes, precision, half_weights, external })
 }
 
+/// Whether an operator is there in quantised graphs only.
+pub(super) fn is_quantised(node: &Node) -> bool {
+    QUANTISED.contains(&node.op_type())
+}
+
 /// The version of the standard operators; 0 without any.
 pub(super) fn opset(model: &Model) -> i64 {
     let standard = model.opset_import.iter().find(|set| ["", "ai.onnx"].contains(&set.domain()));
@@ -110,6 +115,8 @@ struct Survey {
     external: BTreeSet<String>,
     /// Names of matrices in half precision, and of all that is read by a node that computes.
     half: BTreeSet<String>,
+    /// Names of what is cast to half precision.
+    halved: BTreeSet<String>,
     read: BTreeSet<String>,
     quantised: bool,
 }
@@ -123,11 +130,14 @@ impl Survey {
     fn nodes(&mut self, nodes: &[Node], depth: usize) -> Result<(), Error> {
         for node in nodes {
             self.nodes += 1;
-            self.quantised |= QUANTISED.contains(&node.op_type());
+            self.quantised |= is_quantised(node);
             if !MOVING.contains(&node.op_type()) {
                 self.read.extend(node.input.iter().cloned());
             }
             let name = node.output.first().map_or("", String::as_str);
+            if node.op_type() == "Cast" && HALVES.map(i64::from).contains(&node.int("to", 0)) {
+                self.halved.insert(name.to_owned());
+            }
             for attribute in &node.attribute {
                 attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor, name))?;
             }
@@ -152,7 +162,8 @@ impl Survey {
     }
 
     fn precision(&self) -> Precision {
-        match (self.quantised, !self.half.is_disjoint(&self.read)) {
+        let is_half = !self.half.is_disjoint(&self.read) || !self.halved.is_disjoint(&self.read);
+        match (self.quantised, is_half) {
             (true, _) => Precision::Integer,
             (false, true) => Precision::Half,
             (false, false) => Precision::Single,
@@ -161,7 +172,7 @@ impl Survey {
 }
 
 /// A location below the model's directory, and none other: neither absolute, nor upwards.
-fn inside(location: &str) -> Result<&str, Error> {
+pub(super) fn inside(location: &str) -> Result<&str, Error> {
     let mut parts = Path::new(location).components();
     let plain = parts.all(|part| matches!(part, Component::Normal(_))) && !location.contains(['\\', '\0']);
     match plain && !location.is_empty() {

@@ -17,7 +17,7 @@ pub(super) struct Index<'a> {
     pub(super) order: Vec<usize>,
     /// What nodes read through the graphs within them.
     within: HashMap<usize, Vec<String>>,
-    initializers: HashMap<&'a str, &'a Tensor>,
+    pub(super) initializers: HashMap<&'a str, &'a Tensor>,
     constants: HashSet<&'a str>,
 }
 

@@ -201,16 +201,16 @@ pub(super) struct ValueInfo {
 
 /// `TypeProto` of a tensor.
 #[derive(Clone, PartialEq, Message)]
-struct Type {
+pub(super) struct Type {
     #[prost(message, optional, tag = "1")]
-    tensor: Option<TensorType>,
+    pub(super) tensor: Option<TensorType>,
 }
 
 /// `TypeProto.Tensor`.
 #[derive(Clone, PartialEq, Message)]
-struct TensorType {
+pub(super) struct TensorType {
     #[prost(int32, optional, tag = "1")]
-    element: Option<i32>,
+    pub(super) element: Option<i32>,
     #[prost(message, optional, tag = "2")]
     shape: Option<Shape>,
 }

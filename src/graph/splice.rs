@@ -125,11 +125,17 @@ fn leave(tensor: &mut Tensor, bytes: &Bytes, file: &str, bytes_min: usize) {
     if offset + raw.len() > bytes.len() {
         return;
     }
+    let length = raw.len();
+    point(tensor, file, offset, length);
+}
+
+/// Has a weight's bytes lie in a file.
+pub(super) fn point(tensor: &mut Tensor, file: &str, offset: usize, length: usize) {
     let entry = |key: &str, value: String| Entry { key: Some(key.to_owned()), value: Some(value) };
     tensor.external_data = vec![
         entry("location", file.to_owned()),
         entry("offset", offset.to_string()),
-        entry("length", raw.len().to_string()),
+        entry("length", length.to_string()),
     ];
     tensor.data_location = Some(EXTERNAL);
     tensor.raw_data = None;

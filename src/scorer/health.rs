@@ -68,6 +68,15 @@ pub(super) async fn measure(model: &Model) -> Result<Health, Error> {
     Ok(Health { nats_token, limit_nats, sentences: SENTENCES.len(), better })
 }
 
+/// Surprisals of the tokens of the English sentences, one after the other.
+pub(super) async fn surprisals_of_sentences(model: &Model) -> Result<Vec<f64>, Error> {
+    let mut all = Vec::new();
+    for sentence in SENTENCES {
+        all.extend(score(model, sentence).await?);
+    }
+    Ok(all)
+}
+
 /// Surprisals of a text's tokens, in one window.
 async fn score(model: &Model, text: &str) -> Result<Vec<f64>, Error> {
     let (before, after) = model.tokenizer().template();

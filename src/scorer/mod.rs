@@ -14,6 +14,7 @@ mod audit;
 mod calibration;
 mod card;
 mod certificate;
+mod compile;
 mod cost;
 mod draws;
 mod early;
@@ -37,6 +38,7 @@ mod tail;
 pub use calibration::{Losses, Record, Stratum, Table, TableError, Trial, upper_bound};
 pub use card::Card;
 pub use certificate::{Cell, Certificate};
+pub use compile::{Compiled, compile};
 pub use error::Error;
 pub use head::{
     Activation, EmbeddingSettings, Head, HeadScorer, Pool, Pooling, PromptSettings, SequenceSettings, TokenSettings,

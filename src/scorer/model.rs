@@ -2,7 +2,7 @@
 
 use super::card::Card;
 use super::plan::Words;
-use super::{Error, health};
+use super::{Error, compile, health};
 use crate::engine::{self, Engine, Export, HeadCheck, Needs, OnePass, Vocabulary};
 use crate::graph::{self, Precision, Weights};
 use crate::telemetry::{self, Leg, metrics};
@@ -135,6 +135,11 @@ impl Model {
         card.check_one_pass(&name, pass)?;
         let tokenizer = Tokenizer::load_without_mask(&settings.path)?;
         let vocabulary = vocabulary(&name, &tokenizer)?;
+        if settings.precision != engine::Precision::AsExported {
+            let (path, asked) = (settings.path.join(GRAPH), settings.precision.as_str());
+            let why = "it is read in one pass, and what is converted are masked scores".to_owned();
+            return Err(engine::Error::Precision { path, asked, why }.into());
+        }
         let facts = describe(&settings.path)?;
         let tolerance = tolerance_nats(facts.precision);
         let graph = cut(&settings.path, pass, &facts)?;
@@ -150,9 +155,14 @@ impl Model {
         let vocabulary = vocabulary(&name, &tokenizer)?;
         let facts = describe(&settings.path)?;
         let tolerance_nats = tolerance_nats(facts.precision);
-        let rewrite = move |bytes| hoisted(bytes, needs);
+        let (dir, half) = (settings.path.clone(), compile::half(settings.precision));
+        let rewrite = move |bytes| match half {
+            None => hoisted(bytes, needs),
+            Some(half) => compile::hoisted(&dir, bytes, half, needs),
+        };
         let leaps = facts.precision == Precision::Integer;
-        let export = Export { weights: facts.external, tolerance_nats, leaps, rewrite };
+        let converted_nats = half.map(compile::one_token_nats_max);
+        let export = Export { weights: facts.external, tolerance_nats, leaps, converted_nats, rewrite };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
         Ok(Self::of((name, &settings.path), card, tokenizer, engine, needs))
     }
@@ -300,13 +310,18 @@ fn tolerance_nats(precision: Precision) -> f64 {
 
 /// The model of `bytes` with its head behind the scored positions, or why that can't be.
 fn hoisted(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
-    let (start, read) = (Instant::now(), bytes.len());
-    let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
-    let weights = match read < IN_FILE_BYTES_MIN {
+    let weights = match bytes.len() < IN_FILE_BYTES_MIN {
         true => Weights::Within,
         false => Weights::InFile { name: GRAPH.to_owned(), bytes_min: IN_FILE_WEIGHT_BYTES_MIN },
     };
-    let rewritten = graph::rewrite(bytes, outputs, &weights).map_err(|error| error.to_string())?;
+    hoisted_with(bytes, needs, &weights)
+}
+
+/// As [`hoisted`], with the weights where `weights` says.
+pub(super) fn hoisted_with(bytes: Vec<u8>, needs: Needs, weights: &Weights) -> Result<Vec<u8>, String> {
+    let (start, read) = (Instant::now(), bytes.len());
+    let outputs = graph::Outputs { ranks: needs.ranks, odds: needs.odds };
+    let rewritten = graph::rewrite(bytes, outputs, weights).map_err(|error| error.to_string())?;
     let frontier: Vec<&str> = rewritten.frontier.iter().map(|cut| cut.value.as_str()).collect();
     tracing::debug!(
         bytes = read,

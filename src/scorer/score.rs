@@ -12,7 +12,7 @@ use super::tail::{Output, Pooled, Tail};
 use super::{Error, Model, NelboSettings, Settings};
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
-use crate::engine::{Needs, Passes, Reading};
+use crate::engine::{Needs, Passes, Precision, Reading};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -321,15 +321,21 @@ pub(super) async fn surprisals(model: &Model, plan: Plan, window: &Window<'_>) -
 }
 
 /// What the model's numbers are computed in: part of every identity.
-pub(super) fn precision(model: &Model) -> &'static str {
-    if model.engine().standing().padded { PRECISION } else { PRECISION_APART }
+pub(super) fn precision(model: &Model) -> String {
+    let standing = model.engine().standing();
+    let lengths = if standing.padded { PRECISION } else { PRECISION_APART };
+    // What was not converted has the identity that it had before there were conversions.
+    match standing.precision == Precision::AsExported.as_str() {
+        true => lengths.to_owned(),
+        false => format!("{lengths}, converted to {}", standing.precision),
+    }
 }
 
 fn identity(recipe: &Recipe, model: &Model) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"tamis score\0").update(&[LAYOUT]);
     hasher.update(&model.engine().fingerprint()).update(&model.tokenizer().fingerprint());
-    for part in [recipe.describe().as_str(), precision(model)] {
+    for part in [recipe.describe(), precision(model)] {
         hasher.update(part.as_bytes()).update(b"\0");
     }
     *hasher.finalize().as_bytes()

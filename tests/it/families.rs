@@ -231,7 +231,7 @@ async fn readings(
         Ok(rewritten) => Ok(rewritten.bytes),
         Err(error) => Err(error.to_string()),
     };
-    let export = engine::Export { weights: Vec::new(), tolerance_nats, leaps, rewrite };
+    let export = engine::Export { weights: Vec::new(), tolerance_nats, leaps, converted_nats: None, rewrite };
     let engine = engine::Engine::load(&settings(dir), vocabulary, Needs::default(), export).unwrap();
     let mut passes = engine::Passes::over((0..31_u32).map(|at| 5 + at * 7 % 80).collect::<Vec<_>>().into());
     (0..31).step_by(5).for_each(|at| passes.mask([at]));
@@ -285,7 +285,13 @@ async fn another_quantised_model_is_not_taken_for_rounding() {
     let other = std::fs::read(folder("bert").join("script.onnx")).unwrap();
     let other = graph::rewrite(other, graph::Outputs::default(), &graph::Weights::Within).unwrap().bytes;
     let vocabulary = engine::Vocabulary { mask_id: 4, pad_id: 0, size: 90, width: 90, max_positions: 40 };
-    let export = engine::Export { weights: Vec::new(), tolerance_nats: 0.1, leaps: true, rewrite: |_| Ok(other) };
+    let export = engine::Export {
+        weights: Vec::new(),
+        tolerance_nats: 0.1,
+        leaps: true,
+        converted_nats: None,
+        rewrite: |_| Ok(other),
+    };
     let engine = engine::Engine::load(&settings(&deep), vocabulary, Needs::default(), export).unwrap();
     let standing = engine.standing();
     assert!(standing.head == "full" && standing.exact_nats.is_some_and(|nats| nats > 0.1), "{standing:?}");

@@ -33,6 +33,7 @@ mod outage;
 mod pace;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod precision;
 mod records;
 mod referee;
 mod reload;

@@ -134,7 +134,7 @@ fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> 
         true => rewrite(bytes, needs),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite };
+    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, converted_nats: None, rewrite };
     let engine = Engine::load(&settings, vocabulary.clone(), needs, export).unwrap();
     assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
     engine
@@ -278,7 +278,13 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
     let other = std::fs::read(fixture(MODELS[2]).join("model.onnx")).unwrap();
     let other = rewrite(other, Needs::default()).unwrap();
     for wrong in [other, b"not a graph".to_vec()] {
-        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite: |_| Ok(wrong) };
+        let export = Export {
+            weights: Vec::new(),
+            tolerance_nats: TOLERANCE,
+            leaps: false,
+            converted_nats: None,
+            rewrite: |_| Ok(wrong),
+        };
         let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), export).unwrap();
         assert!(engine.head() == "full" && engine.standing().why_full.is_some());
         let mut passes = Passes::over(vec![2, 9, 9, 3].into());
@@ -295,7 +301,8 @@ async fn a_gpu_that_can_not_be_used_is_an_error_unless_the_cpu_is_allowed_by_nam
         let device = engine::Device::Cuda(4095).into();
         let settings = engine::Settings { path: fixture(MODELS[0]), device, device_fallback, ..Default::default() };
         let rewrite = move |bytes| rewrite(bytes, Needs::default());
-        let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, rewrite };
+        let export =
+            Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, converted_nats: None, rewrite };
         Engine::load(&settings, vocabulary.clone(), Needs::default(), export)
     };
     let refused = load(engine::Fallback::None).err().unwrap().to_string();

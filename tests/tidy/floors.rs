@@ -30,7 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("futures_util", &["admin"]),
     ("gethostname", ENTRY),
     ("globset", &["files"]),
-    ("half", &["engine"]),
+    ("half", &["engine", "graph"]),
     ("humantime", &["cli"]),
     ("indicatif", &["cli"]),
     ("metrics", &["telemetry"]),

@@ -222,6 +222,7 @@ fn told(name: &str, error: scorer::Error) -> (String, String) {
             format!("the masked-LM head fails the health check: {why}; check the export, or set it to \"warn\""),
         ),
         scorer::Error::Engine(error @ engine::Error::DeviceAbsent { .. }) => (key("device"), error.to_string()),
+        scorer::Error::Engine(error @ engine::Error::Precision { .. }) => (key("precision"), error.to_string()),
         scorer::Error::Engine(error @ engine::Error::WarmUp { .. }) => (key("budget_tokens"), error.to_string()),
         error @ (scorer::Error::Settings { .. }
         | scorer::Error::Unreadable { .. }
