@@ -26,13 +26,16 @@ pub(super) struct Plan<'a> {
     exact: HashSet<&'a str>,
     /// Values without weights that may lie beyond the type's greatest number.
     large: HashSet<&'a str>,
+    /// Whether a constant has such numbers, where that was asked: each is looked through once.
+    beyond: HashMap<&'a str, bool>,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(index: &'a Index<'a>, to: Half) -> Result<Self, Error> {
         let (heavy, half, last, exact, large) =
             (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
-        let mut plan = Self { index, to, types: types(index)?, heavy, half, last, exact, large };
+        let mut plan =
+            Self { index, to, types: types(index)?, heavy, half, last, exact, large, beyond: HashMap::new() };
         for output in index.graph.output.iter().map(|output| output.name()) {
             if plan.is_float(output) && !plan.mark_last(output) && output == "logits" {
                 let what = "logits that are no product with a matrix: they can't be kept in single precision";
@@ -145,8 +148,9 @@ impl<'a> Plan<'a> {
 
     /// Decides on one node; all before it are decided. `heavy` holds the values that depend on a matrix of weights.
     fn decide(&mut self, at: usize, heavy: &mut HashSet<&'a str>) -> Result<(), Error> {
-        let node = &self.index.graph.node[at];
-        let reads: Vec<&str> = self.index.inputs(at).filter(|input| self.is_float(input)).collect();
+        let index = self.index;
+        let node = &index.graph.node[at];
+        let reads: Vec<&'a str> = index.inputs(at).filter(|input| self.is_float(input)).collect();
         let makes: Vec<&'a str> = node.output.iter().map(String::as_str).filter(|output| !output.is_empty()).collect();
         let kind = kinds::kind(node, self.to)?;
         if kind == Kind::Apart || !self.is_source(node) && !self.index.inputs(at).any(|input| heavy.contains(input)) {
@@ -194,9 +198,14 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether one of the numbers of a constant that the file holds lies beyond the type's greatest.
-    fn is_beyond(&self, value: &str) -> bool {
+    fn is_beyond(&mut self, value: &'a str) -> bool {
+        if let Some(known) = self.beyond.get(value) {
+            return *known;
+        }
         let found = if self.is_float(value) { self.tensor(value) } else { None };
-        found.is_some_and(|tensor| self.has_beyond(&tensor))
+        let is_beyond = found.is_some_and(|tensor| self.has_beyond(&tensor));
+        self.beyond.insert(value, is_beyond);
+        is_beyond
     }
 
     fn has_beyond(&self, tensor: &Tensor) -> bool {
