@@ -44,7 +44,7 @@ fn precision(text: &str) -> Result<Precision, String> {
 }
 
 pub(super) fn compile(args: &Compile) -> Result<(), Failure> {
-    let (path, device, threads, precision) = (args.directory.clone(), args.device, args.threads, args.precision);
+    let (path, device, threads, precision) = (args.directory.clone(), args.device.into(), args.threads, args.precision);
     let settings = Settings { path, device, threads, precision, ..Settings::default() };
     let compiled = block_on(app::compile(&settings, &args.out))?;
     let text = match args.json {

@@ -45,7 +45,7 @@ fn directory(family: &str, graph: &str) -> TempDir {
 fn settings(path: &Path, precision: Precision) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
-        device: engine::Device::Cpu,
+        device: engine::Device::Cpu.into(),
         head_check: HeadCheck::Warn,
         threads: 1,
         budget_tokens: 512,

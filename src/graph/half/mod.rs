@@ -273,7 +273,7 @@ impl<'a> Conversion<'a> {
             return Ok(named(value));
         }
         if let Some(tensor) = self.plan.tensor(value) {
-            let (made, beyond) = self.to.of(&tensor, named(value), &*numbers::read(&tensor)?);
+            let (made, beyond) = self.to.of(&tensor, named(value), &numbers::read(&tensor)?);
             if beyond > 0 {
                 self.beyond.insert(value.to_owned(), beyond);
             }
