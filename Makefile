@@ -15,7 +15,7 @@ features = $(if $(FEATURES),--features $(FEATURES))
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-gpu bench-flow bench-scale hostile model-card install uninstall deb \
+.PHONY: help demo build test test-long test-certificate chaos soak test-large bench bench-gpu bench-flow bench-scale hostile fuzz model-card install uninstall deb \
 	kafka-up kafka-down fmt lint doc \
 	metrics-page settings-page page-check deploy-check clean setup-build setup-test
 
@@ -80,6 +80,9 @@ hostile: build ## a hostile stream through a live worker, and bombs for the file
 	@tools/setup/python.sh
 	var/venv/bin/python tools/hostile/stream.py --tamis $(release)/tamis --records $(or $(RECORDS),20000) --seed $(or $(SEED),1)
 
+fuzz: setup-build ## one fuzz target for so long: TARGET=decode SECONDS=600 (the rest: ls fuzz/targets); its line goes to docs/fuzzing.csv; docs/fuzzing.md
+	@fuzz/run.sh "$(TARGET)" "$(or $(SECONDS),600)"
+
 install: build ## install the program, its model, pipelines, completions and manual (PREFIX=/usr/local, DESTDIR=)
 	@tools/package/install.sh "$(release)" "$(PREFIX)" "$(DESTDIR)"
 
@@ -98,14 +101,16 @@ kafka-down: ## stop that broker and delete its data
 
 fmt: ## format the Rust code
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 lint: setup-build ## formatting, clippy, documentation; licences and shell scripts where their tools are installed
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo clippy --all-targets --locked --features formats -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --features formats
 	tools/security/deny.sh
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh tools/*/*/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*/*.sh tools/*/*/*.sh fuzz/*.sh deploy/*.sh deploy/*/*.sh .ci/run; \
 	else echo '*** NOT CHECKED: shell scripts. Install the tool: tools/setup/system.sh lint' >&2; fi
 
 doc: setup-build ## build the code's documentation into target/doc

@@ -155,7 +155,8 @@ fn look(path: &Path, instance: u32, set_aside: Vec<(PathBuf, u64)>) -> Result<In
     let unreadable = |error| Error::Unreadable { path: dir.clone(), error };
     let generations = numbers(&dir).map_err(|failure| unreadable(io::Error::other(failure)))?;
     let counted = marker::entries(&dir);
-    let entries: Option<u64> = generations.iter().map(|number| counted.get(number).copied()).sum();
+    // What the file says may be anything; a count that is too large is one for people still.
+    let entries = generations.iter().try_fold(0_u64, |sum, number| Some(sum.saturating_add(*counted.get(number)?)));
     Ok(Inventory {
         instance,
         in_use: in_use(path, instance),

@@ -12,7 +12,8 @@ pub mod erasure;
 mod failure;
 mod generations;
 pub mod inventory;
-mod layout;
+#[doc(hidden)]
+pub mod layout;
 mod marker;
 mod opening;
 mod settings;

@@ -14,6 +14,8 @@ mod context;
 mod driver;
 mod embedded;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod opening;
 mod partition;

@@ -27,7 +27,7 @@ pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Record {
 
 /// Copies headers in order. A name that is not UTF-8 or holds a NUL can't be passed on by the client library; the record is marked with it.
 #[allow(unsafe_code, reason = "the safe reader panics on names that are not UTF-8")]
-fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
+pub(super) fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<String>) {
     let native = std::ptr::from_ref(borrowed).cast::<rdkafka::bindings::rd_kafka_headers_t>();
     let mut headers = Vec::new();
     let mut defect = None;

@@ -50,3 +50,12 @@ pub use model::{Model, Task};
 pub use score::{Scorer, Token};
 pub use settings::{Extra, Masking, NelboSettings, Settings, Shape, WordsBy};
 pub use stop::Stop;
+
+/// `bytes` of the cache read as what is known of a window of `tokens` tokens, and written again; `None` where they are a miss. For those alone who fuzz
+/// it (`fuzz/`): any other way to it leads through a store on disk and a model.
+#[doc(hidden)]
+#[must_use]
+pub fn reread(bytes: &[u8], tokens: usize, ranks: bool, odds: bool) -> Option<Vec<u8>> {
+    let sums = sums::Sums::from_bytes(bytes, tokens, crate::engine::Needs { ranks, odds });
+    sums.map(sums::Sums::to_bytes).or_else(|| Some(partial::Partial::from_bytes(bytes, tokens)?.to_bytes()))
+}
