@@ -28,7 +28,7 @@ struct Watch {
 }
 
 impl Audit {
-    /// An audit of `strata` strata that were promised to err in `rate` of documents at most.
+    /// An audit of `strata` strata that were promised to err at a number in `rate` of documents at most.
     pub(super) fn new(rate: f64, strata: usize) -> Self {
         Self { rate, strata: Mutex::new(vec![Watch { wealth: [1.0; STAKES.len()], dropped: false }; strata]) }
     }
@@ -38,12 +38,15 @@ impl Audit {
         self.strata.lock().unwrap_or_else(PoisonError::into_inner).get(stratum).is_none_or(|watch| watch.dropped)
     }
 
-    /// Takes note of an audited document; true if its stratum is dropped by it.
-    pub(super) fn note(&self, stratum: usize, flipped: bool) -> bool {
+    /// Takes note of an audited document that `edges` numbers were compared with, each of which may err as often as promised; true if its stratum
+    /// is dropped by it.
+    #[allow(clippy::cast_precision_loss, reason = "a handful of rules")]
+    pub(super) fn note(&self, stratum: usize, edges: usize, flipped: bool) -> bool {
+        let rate = (self.rate * edges.max(1) as f64).min(1.0);
         let mut strata = self.strata.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watch) = strata.get_mut(stratum) else { return false };
         for (wealth, stake) in watch.wealth.iter_mut().zip(STAKES) {
-            let won = if flipped { stake / self.rate } else { 0.0 };
+            let won = if flipped { stake / rate } else { 0.0 };
             *wealth = wealth.max(1.0) * (1.0 - stake + won);
         }
         let alarm = watch.wealth.iter().sum::<f64>() >= ALARM * 4.0;
@@ -59,15 +62,19 @@ mod tests {
     use super::*;
 
     /// Audits until the alarm, at most `most`.
-    fn run(seed: u64, flip_rate: f64, most: u32) -> u32 {
+    fn run(seed: u64, edges: usize, flip_rate: f64, most: u32) -> u32 {
         let (audit, mut draws) = (Audit::new(0.005, 1), Draws::new(seed, &[]));
-        (1..=most).find(|_| audit.note(0, draws.unit() <= flip_rate)).unwrap_or(most)
+        (1..=most).find(|_| audit.note(0, edges, draws.unit() <= flip_rate)).unwrap_or(most)
     }
 
     #[test]
     fn alarms_are_rare_while_the_promise_holds_and_prompt_when_it_does_not() {
-        let mean = |flip_rate| (0..100).map(|seed| f64::from(run(seed, flip_rate, 20_000))).sum::<f64>() / 100.0;
-        let (kept, broken) = (mean(0.005), mean(0.05));
+        let mean =
+            |edges, flip_rate| (0..100).map(|seed| f64::from(run(seed, edges, flip_rate, 20_000))).sum::<f64>() / 100.0;
+        let (kept, broken) = (mean(1, 0.005), mean(1, 0.05));
+        // Four numbers may err four times as often.
+        let four = mean(4, 0.02);
+        assert!(four >= ALARM && mean(1, 0.02) < ALARM, "{four} audits to a false alarm");
         assert!(kept >= ALARM, "{kept} audits to a false alarm");
         assert!(broken < 300.0, "{broken} audits to find ten times the rate");
     }
@@ -76,9 +83,9 @@ mod tests {
     fn a_dropped_stratum_stays_dropped_and_alone() {
         let audit = Audit::new(0.001, 2);
         assert!(!audit.dropped(0) && audit.dropped(2), "what is not in the table is not stopped early");
-        let alarms = (0..3).filter(|_| audit.note(0, true)).count();
+        let alarms = (0..3).filter(|_| audit.note(0, 1, true)).count();
         assert_eq!(alarms, 1);
-        (0..1000).for_each(|_| assert!(!audit.note(0, false)));
+        (0..1000).for_each(|_| assert!(!audit.note(0, 1, false)));
         assert!(audit.dropped(0) && !audit.dropped(1));
     }
 }

@@ -188,7 +188,7 @@ impl Record {
         let mut looks = Looks::new(&[], count, 0.0);
         let look = |pass: &Vec<f64>| {
             pass.iter().for_each(|loss| looks.reveal(*loss));
-            looks.cell().map(|_| looks.estimate())
+            looks.seen()
         };
         let looks = document.iter().take(document.len().saturating_sub(1)).map(look).collect();
         Self { looks, sum: document.iter().flatten().sum(), count }

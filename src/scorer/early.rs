@@ -83,11 +83,19 @@ impl Test {
         }
     }
 
-    fn cell(&self) -> Option<Cell> {
+    fn look(&mut self) -> Option<Cell> {
         match self {
             Self::None => None,
             Self::Certificate(certificate) => certificate.cell(),
-            Self::Looks(looks) => looks.cell(),
+            Self::Looks(looks) => looks.look(),
+        }
+    }
+
+    /// How many numbers are told from estimates.
+    fn edges(&self) -> usize {
+        match self {
+            Self::None | Self::Certificate(_) => 0,
+            Self::Looks(looks) => looks.edges(),
         }
     }
 }
@@ -202,7 +210,7 @@ impl Scorer {
                 (sum, revealed) = (sum + loss, revealed + 1);
             }
             let last = at + 1 == course.stages.len();
-            let Some(cell) = course.test.cell().filter(|_| !last && course.audited.is_none()) else { continue };
+            let Some(cell) = course.test.look().filter(|_| !last && course.audited.is_none()) else { continue };
             if course.audits {
                 course.audited = Some(cell);
                 continue;
@@ -215,7 +223,7 @@ impl Scorer {
         }
         self.keep(&mut slate).await;
         if let (Some(cell), Some(stratum)) = (course.audited, course.stratum) {
-            self.audited(stratum, !cell.holds(sum));
+            self.audited(stratum, course.test.edges(), !cell.holds(sum));
         }
         let sums = (0..slate.windows.len()).filter_map(|at| match &slate.known[at] {
             Known::Whole(sums) => Some(*sums),
@@ -248,10 +256,10 @@ impl Scorer {
     }
 
     /// Takes note of an audited document, and says so where its stratum is dropped.
-    fn audited(&self, stratum: usize, flipped: bool) {
+    fn audited(&self, stratum: usize, edges: usize, flipped: bool) {
         let Some(calibrated) = &self.calibrated else { return };
         metrics::score_audited(flipped);
-        if calibrated.audit.note(stratum, flipped) {
+        if calibrated.audit.note(stratum, edges, flipped) {
             let tokens_max = calibrated.table.strata.get(stratum).and_then(|stratum| stratum.tokens_max);
             metrics::stop_alarm();
             tracing::warn!(
