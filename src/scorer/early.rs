@@ -215,13 +215,13 @@ impl Scorer {
                 course.audited = Some(cell);
                 continue;
             }
-            self.keep(&mut slate).await;
+            self.keep(&mut slate, false).await;
             metrics::score_stopped(course.stages[at + 1..].iter().map(Vec::len).sum());
             let nll = whole_nll + cell.hold(sum / revealed as f64 * course.tokens as f64);
             let early = Early { nll, revealed: whole_tokens + revealed };
             return Ok((self.bare(&slate), Some(early)));
         }
-        self.keep(&mut slate).await;
+        self.keep(&mut slate, true).await;
         if let (Some(cell), Some(stratum)) = (course.audited, course.stratum) {
             self.audited(stratum, course.test.edges(), !cell.holds(sum));
         }
@@ -242,7 +242,9 @@ impl Scorer {
                 plain(looks(&slate.order(&stopping.key)), Test::Certificate(certificate))
             }
             (Rule::Calibrated { audit_share, .. }, Some(calibrated)) => {
-                let known = calibrated.table.boundary(tokens);
+                // The table's documents were seen from their first pass on, in one order, and so must this one be: a window that is known
+                // whole has no losses to look at.
+                let known = calibrated.table.boundary(tokens).filter(|_| slate.whole().1 == 0);
                 let stages = slate.passes_in_turn(&stopping.key);
                 let Some((stratum, boundary)) = known.filter(|(stratum, _)| !calibrated.audit.dropped(*stratum)) else {
                     return plain(stages, Test::None);
@@ -319,14 +321,16 @@ impl Scorer {
         }
     }
 
-    /// Puts what is new into the cache: sums of windows that are complete, what is known of the others.
-    async fn keep(&self, slate: &mut Slate<'_>) {
+    /// Puts what is new into the cache: sums of windows if all passes have run, else losses token by token, of complete windows too. These are a
+    /// part of the order in which the document's losses are revealed, and the next threshold must see them in it: which windows happened to be
+    /// complete when passes ended depends on losses, so that to leave those out would leave no random order of the rest.
+    async fn keep(&self, slate: &mut Slate<'_>, ended: bool) {
         let mut entries = Vec::new();
         for at in 0..slate.windows.len() {
             if let Known::Part(partial) = &slate.known[at]
                 && std::mem::take(&mut slate.fresh[at])
             {
-                let sums = partial.sums(&slate.passes[at], self.making(&slate.windows[at]));
+                let sums = ended.then(|| partial.sums(&slate.passes[at], self.making(&slate.windows[at]))).flatten();
                 entries.push((slate.keys[at], sums.map_or_else(|| partial.to_bytes(), Sums::to_bytes)));
             }
         }
@@ -354,7 +358,7 @@ impl Slate<'_> {
     }
 
     /// The passes of all windows that are not known whole, in an order that depends on the key and the document alone. To leave some out of a random
-    /// order leaves a random order of the rest, so it does not matter what the cache happens to know.
+    /// order leaves a random order of the rest, as long as which ones does not depend on the order; so early scores keep no window whole (`keep`).
     fn order(&self, key: &str) -> Vec<Unit> {
         let all: Vec<Unit> = self
             .passes

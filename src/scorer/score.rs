@@ -3,6 +3,7 @@
 use super::cost::Meter;
 use super::early::Calibrated;
 use super::model::Prepared;
+use super::partial::Partial;
 use super::plan::{Pass, Plan, Window, groups};
 use super::recall;
 use super::recipe::Recipe;
@@ -201,14 +202,21 @@ impl Scorer {
             let windows: Vec<Window<'_>> = ranges.iter().map(|range| prepared.window(range)).collect();
             let keys: Vec<Key> = windows.iter().map(|window| self.key(window)).collect();
             let stored = self.cache.get_many(&keys).await;
-            let read = |at: usize, window: &Window<'_>| {
-                stored.get(at)?.as_deref().and_then(|bytes| Sums::from_bytes(bytes, window.ids.len(), self.needs))
-            };
+            let read = |at: usize, window: &Window<'_>| self.restored(stored.get(at)?.as_deref()?, window);
             let mut sums: Vec<Option<Sums>> = windows.iter().enumerate().map(|(at, window)| read(at, window)).collect();
             self.fill(&windows, &keys, &mut sums).await?;
             done.extend(sums.into_iter().flatten());
         }
         Ok(done)
+    }
+
+    /// A window's sums from what the cache has: themselves, or the losses of all its tokens, which a score that stopped early left there.
+    fn restored(&self, bytes: &[u8], window: &Window<'_>) -> Option<Sums> {
+        let tokens = window.ids.len();
+        Sums::from_bytes(bytes, tokens, self.needs).or_else(|| {
+            let partial = Partial::from_bytes(bytes, tokens).filter(|_| self.needs == Needs::default())?;
+            partial.sums(&self.recipe.plan.passes(window), self.making(window))
+        })
     }
 
     /// Scores the windows whose sums are missing, a bounded number at once.
