@@ -3,7 +3,7 @@
 //! Binary encoding as in the Avro specification 1.12, "Binary Encoding"; schemas are read by the `apache-avro` crate, values are not: that crate builds
 //! a value whole and recurses as deep as the bytes say, and here bytes come from strangers.
 //! Invariants: memory beyond the four fields does not grow with the value; depth is at most [`DEPTH_MAX`]; work is at most in proportion to the value's
-//! length, also where a schema has parts of no bytes at all; no text is in a message.
+//! length, also where a schema has parts of no bytes at all; no schema's text ends the process or is read without end; no text is in a message.
 
 use super::fields::{Fields, Found, Node};
 use super::varint;
@@ -17,6 +17,13 @@ const DEPTH_MAX: usize = 128;
 const PARTS_MAX: usize = 100_000;
 /// Parts that a value may have for each of its bytes. A record costs no byte of its own, so some must be granted.
 const PARTS_PER_BYTE: usize = 64;
+
+/// The stack that schemas are read on. The crate recurses as deep as a schema and all that it refers to lie in each other; a hundred references, each as
+/// deep as JSON may be, take less than half of it without optimisation, and a blocking task's 2 MiB hold a tenth of them.
+const STACK_BYTES: usize = 64 << 20;
+/// What a schema says that changes no value's bytes. For some logical types the crate forgets how many bytes they have. Defaults and aliases are for those who
+/// read by a schema of their own, and the crate follows a default through names and aliases without end.
+const OF_NO_BYTES: [&str; 3] = ["logicalType", "default", "aliases"];
 
 /// What the bytes of one part of a value are.
 #[derive(Debug)]
@@ -47,11 +54,20 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// The schema in `text`, which may name types of `references`.
+    /// The schema in `text`, which may name types of `references`. Blocking: it is read on a thread with a stack that holds any.
     ///
     /// # Errors
     /// In words, why it is none.
     pub(super) fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+        std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new().name("tamis-schema".to_owned()).stack_size(STACK_BYTES);
+            let reader = reader.spawn_scoped(scope, || Self::read(text, references));
+            let read = reader.map_err(|error| format!("there is no thread to read it on: {error}"))?.join();
+            read.unwrap_or_else(|_| Err("its reader can't bear it".to_owned()))
+        })
+    }
+
+    fn read(text: &str, references: &[String]) -> Result<Self, String> {
         let text = plain(text)?;
         let references = references.iter().map(|text| plain(text)).collect::<Result<Vec<_>, _>>()?;
         let (main, others) = Parsed::parse_str_with_list(&text, &references).map_err(|error| error.to_string())?;
@@ -78,7 +94,7 @@ impl Schema {
     }
 }
 
-/// The schema's text without its logical types: they say what a value means, not how many bytes it has, and for some the crate forgets the latter.
+/// The schema's text without what changes no value's bytes.
 fn plain(text: &str) -> Result<String, String> {
     let mut schema: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     strip(&mut schema);
@@ -89,7 +105,7 @@ fn plain(text: &str) -> Result<String, String> {
 fn strip(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
-            members.shift_remove("logicalType");
+            members.retain(|name, _| !OF_NO_BYTES.contains(&name.as_str()));
             members.values_mut().for_each(strip);
         }
         Value::Array(elements) => elements.iter_mut().for_each(strip),
@@ -376,5 +392,7 @@ impl<'a> Walk<'a> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
