@@ -123,6 +123,15 @@ impl Node {
         self.children.iter().find(|child| child.key == key)
     }
 
+    /// Shows `see` this node and all below it.
+    #[cfg(feature = "protobuf")]
+    pub(super) fn each(&self, see: &mut impl FnMut(&Self)) {
+        see(self);
+        for child in &self.children {
+            child.node.each(see);
+        }
+    }
+
     /// Forgets what was found here and below: something overrules it.
     pub(super) fn forget(&self, fields: &mut Fields) {
         for field in &self.fields {

@@ -3,16 +3,18 @@
 //! Wire format as in "Encoding" of protobuf.dev; names, wrappers and enums as its "ProtoJSON Format" has them. Schemas are compiled by `protox` into
 //! `prost-reflect`'s descriptors; messages are not read by these, which build a message whole, at up to a hundred times its bytes.
 //! Invariants: memory beyond the four fields does not grow with the message; what no pointer leads into is stepped over; depth is at most the
-//! pointers', and [`GROUPS_MAX`] for groups; no text is in a message.
+//! pointers', groups are stepped over; no text is in a message.
+
+mod wire;
 
 use super::fields::{Child, Fields, Found, Node};
 use super::varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ptr;
+use wire::{Raw, Reader};
 
-/// The deepest that groups may lie in each other.
-const GROUPS_MAX: usize = 100;
 /// The deepest that brackets may lie in each other in a schema's text: its compiler recurses with them.
 const BRACKETS_MAX: usize = 64;
 /// The most steps from a file's message to the one that is meant.
@@ -65,9 +67,9 @@ impl Schema {
     /// # Errors
     /// In words, what is wrong and at which byte.
     pub(super) fn extract(&self, root: &Node, bytes: &[u8]) -> Result<Fields, String> {
-        let mut reader = Reader { bytes, at: 0, end: bytes.len() };
+        let mut reader = Reader::new(bytes);
         let message = self.message(&mut reader)?;
-        let mut walk = Walk { fields: Fields::default() };
+        let mut walk = Walk { fields: Fields::default(), seen: HashMap::new() };
         walk.message(&message, &mut reader, root, false)?;
         let mut fields = walk.fields;
         // A field without presence is there even when it is not, and then it is empty: for a text that is a fact, for a name it is none.
@@ -116,111 +118,24 @@ fn depth(text: &str) -> usize {
     most
 }
 
-/// Bytes of a message, from `at` to `end`.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-/// One field's value as it stands on the wire.
-enum Raw<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Fixed32(u32),
-    /// Where it stands in the message is known: an error names the byte.
-    Run(Reader<'a>),
-    Group,
-}
-
-impl<'a> Reader<'a> {
-    fn is_done(&self) -> bool {
-        self.at >= self.end
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.end);
-        let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| format!("it ends within the field at byte {}", self.at))?;
-        self.at += count;
-        Ok(taken)
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..self.end).unwrap_or_default()
-    }
-
-    fn varint(&mut self) -> Result<u64, String> {
-        varint::read(self.at, || self.take(1).map(|byte| byte[0]))
-    }
-
-    fn zigzag(&mut self) -> Result<i64, String> {
-        self.varint().map(varint::unzigzag)
-    }
-
-    /// The next field: its number, and its value stepped over.
-    fn field(&mut self) -> Result<(u32, Raw<'a>), String> {
-        let at = self.at;
-        let (number, wire) = self.tag()?;
-        let raw = match wire {
-            3 => {
-                self.skip_group(number)?;
-                Raw::Group
-            }
-            4 => return Err(format!("a group that did not begin ends at byte {at}")),
-            wire => self.raw(wire, at)?,
-        };
-        Ok((number, raw))
-    }
-
-    fn tag(&mut self) -> Result<(u32, u64), String> {
-        let at = self.at;
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number));
-        Ok((number.ok_or_else(|| format!("there is no field of that number, at byte {at}"))?, tag & 7))
-    }
-
-    fn raw(&mut self, wire: u64, at: usize) -> Result<Raw<'a>, String> {
-        Ok(match wire {
-            0 => Raw::Varint(self.varint()?),
-            1 => Raw::Fixed64(self.take(8)?.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))),
-            5 => Raw::Fixed32(self.take(4)?.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte))),
-            2 => {
-                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-                let at = self.at;
-                self.take(length)?;
-                Raw::Run(Reader { bytes: self.bytes, at, end: self.at })
-            }
-            other => return Err(format!("there is no wire type {other}, at byte {at}")),
-        })
-    }
-
-    /// Steps over what is left of a group, without recursion.
-    fn skip_group(&mut self, number: u32) -> Result<(), String> {
-        let mut open = vec![number];
-        while let Some(innermost) = open.last().copied() {
-            let at = self.at;
-            match self.tag()? {
-                (number, 3) if open.len() < GROUPS_MAX => open.push(number),
-                (_, 3) => return Err(format!("groups lie deeper than {GROUPS_MAX} in each other at byte {at}")),
-                (number, 4) if number == innermost => drop(open.pop()),
-                (_, 4) => return Err(format!("a group that did not begin ends at byte {at}")),
-                (_, wire) => {
-                    self.raw(wire, at)?;
-                }
-            }
-        }
-        Ok(())
-    }
+/// What a walk knows of a node: a message, and also a list, may come in parts ("Encoding", "Last One Wins").
+#[derive(Default)]
+struct Seen {
+    /// Whether a part of this message was read already.
+    begun: bool,
+    /// The index of this list's next element.
+    next: usize,
 }
 
 /// A walk over one message.
 struct Walk {
     fields: Fields,
+    /// By the node, of which there are as many as steps in the pointers.
+    seen: HashMap<*const Node, Seen>,
 }
 
 impl Walk {
-    /// Walks a message; where pointers go on from it is `node`. Of a wrapper, the one field stands for the message.
+    /// Walks a message, or one more part of it; where pointers go on from it is `node`. Of a wrapper, the one field stands for the message.
     fn message(
         &mut self,
         of: &MessageDescriptor,
@@ -228,6 +143,27 @@ impl Walk {
         node: &Node,
         is_wrapper: bool,
     ) -> Result<(), String> {
+        if !std::mem::replace(&mut self.seen(node).begun, true) {
+            self.begin(of, node, is_wrapper);
+        }
+        while !reader.is_done() {
+            let (number, raw) = reader.field()?;
+            let Some(field) = of.get_field(number) else { continue };
+            if is_wrapper {
+                self.scalar(&field, raw, node)?;
+                continue;
+            }
+            if fits(&raw, &field) {
+                self.supersede(&field, node);
+            }
+            if let Some(child) = child(node, &field) {
+                self.field(&field, raw, &child.node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, of: &MessageDescriptor, node: &Node, is_wrapper: bool) {
         if is_wrapper {
             let empty = matches!(of.get_field(1).map(|field| field.kind()), Some(Kind::String));
             node.keep(if empty { Found::String(String::new()) } else { Found::Nothing }, &mut self.fields);
@@ -235,18 +171,18 @@ impl Walk {
             node.keep(Found::Other("an object"), &mut self.fields);
             self.assume(of, node);
         }
-        let mut lists: BTreeMap<u32, usize> = BTreeMap::new();
-        while !reader.is_done() {
-            let (number, raw) = reader.field()?;
-            let Some(field) = of.get_field(number) else { continue };
-            if is_wrapper {
-                self.scalar(&field, raw, node)?;
-            } else if let Some(child) = child(node, &field) {
-                self.supersede(&field, node);
-                self.field(&field, raw, &child.node, lists.entry(number).or_default())?;
-            }
-        }
-        Ok(())
+    }
+
+    fn seen(&mut self, node: &Node) -> &mut Seen {
+        self.seen.entry(ptr::from_ref(node)).or_default()
+    }
+
+    /// Forgets what was found at `node` and below it: something overrules it, and its next part is a first one.
+    fn forget(&mut self, node: &Node) {
+        node.forget(&mut self.fields);
+        node.each(&mut |node| {
+            self.seen.remove(&ptr::from_ref(node));
+        });
     }
 
     /// What fields without presence are until they are read.
@@ -266,12 +202,12 @@ impl Walk {
         let Some(oneof) = field.containing_oneof() else { return };
         for other in oneof.fields().filter(|other| other.number() != field.number()) {
             if let Some(child) = child(node, &other) {
-                child.node.forget(&mut self.fields);
+                self.forget(&child.node);
             }
         }
     }
 
-    fn field(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node, next: &mut usize) -> Result<(), String> {
+    fn field(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
         if field.is_map() {
             return self.entry(field, raw, node);
         }
@@ -285,15 +221,16 @@ impl Walk {
                 while !run.is_done() {
                     let at = run.at;
                     let raw = run.raw(wire, at)?;
-                    self.element(field, raw, node, next)?;
+                    self.element(field, raw, node)?;
                 }
                 Ok(())
             }
-            (raw, _) => self.element(field, raw, node, next),
+            (raw, _) => self.element(field, raw, node),
         }
     }
 
-    fn element(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node, next: &mut usize) -> Result<(), String> {
+    fn element(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
+        let next = &mut self.seen(node).next;
         let index = *next;
         *next = next.saturating_add(1);
         match node.element(index) {
@@ -306,12 +243,10 @@ impl Walk {
     fn entry(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
         let (Raw::Run(mut entry), Kind::Message(of)) = (raw, field.kind()) else { return Ok(()) };
         node.keep(Found::Other("an object"), &mut self.fields);
-        let (mut key, mut value) = (None, None);
+        let (mut values, mut key) = (entry.clone(), None);
         while !entry.is_done() {
-            match entry.field()? {
-                (1, raw) => key = Some(raw),
-                (2, raw) => value = Some(raw),
-                _ => {}
+            if let (1, raw) = entry.field()? {
+                key = Some(raw);
             }
         }
         let (of_key, of_value) = (of.map_entry_key_field(), of.map_entry_value_field());
@@ -321,15 +256,17 @@ impl Walk {
             None => None,
         };
         let Some(child) = key.and_then(|key| node.member(&key)) else { return Ok(()) };
-        child.node.forget(&mut self.fields);
-        match value {
-            Some(raw) => self.value(&of_value, raw, &child.node),
-            None if matches!(of_value.kind(), Kind::String) => {
-                child.node.keep(Found::String(String::new()), &mut self.fields);
-                Ok(())
-            }
-            None => Ok(()),
+        self.forget(&child.node);
+        if matches!(of_value.kind(), Kind::String) {
+            child.node.keep(Found::String(String::new()), &mut self.fields);
         }
+        // The value may come in parts as well.
+        while !values.is_done() {
+            if let (2, raw) = values.field()? {
+                self.value(&of_value, raw, &child.node)?;
+            }
+        }
+        Ok(())
     }
 
     fn value(&mut self, field: &FieldDescriptor, raw: Raw<'_>, node: &Node) -> Result<(), String> {
@@ -397,6 +334,17 @@ fn width(kind: &Kind) -> Option<u64> {
         Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Sint32 | Kind::Sint64 => Some(0),
         Kind::Bool | Kind::Enum(_) => Some(0),
         Kind::String | Kind::Bytes | Kind::Message(_) => None,
+    }
+}
+
+/// Whether a value is of `field`'s wire type; of another one, it is a field that the schema does not know.
+fn fits(raw: &Raw<'_>, field: &FieldDescriptor) -> bool {
+    match raw {
+        Raw::Varint(_) => width(&field.kind()) == Some(0),
+        Raw::Fixed64(_) => width(&field.kind()) == Some(1),
+        Raw::Fixed32(_) => width(&field.kind()) == Some(5),
+        Raw::Run(_) => field.is_list() || width(&field.kind()).is_none(),
+        Raw::Group => field.is_group(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Parses on a stack as large as a blocking task's, and waits for longer than any honest schema takes.
 fn parsed(text: String, references: Vec<String>) -> Result<(), String> {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     let parse = move || tell.send(Schema::parse(&text, &references).map(drop));
     std::thread::Builder::new().stack_size(2 << 20).spawn(parse).unwrap();
     told.recv_timeout(Duration::from_secs(30)).expect("it is still being parsed")

@@ -112,6 +112,45 @@ fn wrappers_stand_for_what_they_hold_and_of_a_oneof_the_last_counts() {
     assert_eq!((fields.text, fields.source), (Found::String("left".into()), Found::Nothing));
 }
 
+/// A message may come in parts ("Encoding", "Last One Wins"): what one part says stays unless a later one says otherwise.
+#[test]
+fn a_message_that_comes_in_parts_is_one() {
+    let document = |parts: &[&[u8]]| [&[2, 2], parts.concat().as_slice()].concat();
+    let (inner, empty) = (&[0x52, 6, 0x12, 4, b's', b'p', b'a', b'm'][..], &[0x52, 0][..]);
+    let spam = Found::String("spam".into());
+    assert_eq!(found("/inner/text", "", &document(&[inner, empty])).unwrap().text, spam);
+    assert_eq!(found("/inner/text", "", &document(&[empty, inner, empty])).unwrap().text, spam);
+    // Lists go on where the last part's ended.
+    let element = |byte: u8| vec![0x52, 3, 0x2a, 1, byte];
+    let list = document(&[&element(b'a'), &element(b'b'), &element(b'c')]);
+    let fields = found("/inner/parts/0", "/inner/parts/2", &list).unwrap();
+    assert_eq!((fields.text, fields.source), (Found::String("a".into()), Found::String("c".into())));
+    // A wrapper is a message, too: one without its field takes nothing back.
+    let wrapped = document(&[&[0x4a, 8, 0x12, 6, 0x0a, 4, b's', b'p', b'a', b'm'], &[0x4a, 2, 0x12, 0]]);
+    assert_eq!(found("/right/wrapped", "", &wrapped).unwrap().text, spam);
+    // So is the value of a map's entry, and an entry whose key came before is another one.
+    let entry = |body: &[u8]| [&[0x0a, 3 + body.len() as u8, 0x0a, 1, b'k'], body].concat();
+    let body = [0x12, 6, 0x0a, 4, b's', b'p', b'a', b'm'];
+    let both = entry(&[&body[..], &[0x12, 0]].concat());
+    assert_eq!(found("/bodies/k/text", "", &document(&[&both])).unwrap().text, spam);
+    let other = document(&[&both, &entry(&[0x12, 0])]);
+    assert_eq!(found("/bodies/k/text", "", &other).unwrap().text, Found::String(String::new()));
+}
+
+#[test]
+fn of_a_oneof_the_last_counts_though_no_pointer_leads_to_it() {
+    let (left, right, empty) = (&[0x42, 1, b'l'][..], &[0x4a, 3, 0x0a, 1, b'r'][..], &[0x4a, 0][..]);
+    let document = |parts: &[&[u8]]| [&[2, 2], parts.concat().as_slice()].concat();
+    assert_eq!(found("/left", "", &document(&[left, right])).unwrap().text, Found::Nothing);
+    // In parts it stays one; once something else came between, it begins anew.
+    let text = |parts: &[&[u8]]| found("/right/text", "", &document(parts)).unwrap().text;
+    assert_eq!(text(&[right, empty]), Found::String("r".into()));
+    assert_eq!(text(&[right, left, empty]), Found::String(String::new()));
+    assert_eq!(text(&[right, left]), Found::Nothing);
+    // A field of another wire type than its own is an unknown one, and overrules nothing.
+    assert_eq!(text(&[right, &[0x40, 1]]), Found::String("r".into()));
+}
+
 #[test]
 fn message_indexes_name_the_type() {
     let first = |indexes: &[u8]| [indexes, &[0x0a, 1, b'x']].concat();
