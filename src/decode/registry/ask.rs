@@ -87,8 +87,8 @@ impl Desk {
         serde_json::from_slice(&answer.body).map_err(|_| strange("/schemas/types"))
     }
 
-    /// The schema `id` with all that it refers to, ready for values of `format`. Blocking.
-    pub(super) fn schema(&self, id: u32, format: Format) -> Result<Schema, Miss> {
+    /// The schema `id` with all that it refers to, ready for values of `format`, and the bytes of all these texts. Blocking.
+    pub(super) fn schema(&self, id: u32, format: Format) -> Result<(Schema, usize), Miss> {
         let answered = self.answered(&format!("/schemas/ids/{id}"))?;
         let kind = answered.kind.clone().unwrap_or_else(|| "AVRO".to_owned());
         let wanted = match format {
@@ -101,7 +101,9 @@ impl Desk {
             return Err(Miss::Bad(format!("schema {id} is of type {kind}, and document.format is {format:?}")));
         }
         let references = self.references(&answered)?;
+        let bytes = references.iter().map(|(_, text)| text.len()).sum::<usize>() + answered.schema.len();
         Schema::parse(format, &answered.schema, references)
+            .map(|schema| (schema, bytes))
             .map_err(|why| Miss::Bad(format!("schema {id} can't be used: {why}")))
     }
 

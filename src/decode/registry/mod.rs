@@ -1,29 +1,26 @@
 //! Owns the schemas of a registry as records need them: each asked for once, kept, and waited for while the registry is away.
 //!
 //! In: the id in a record. Out: its schema, or a fault: the record's own (there is no such schema, or none that can be used), or the registry's.
-//! Invariants: at most [`SCHEMAS_MAX`] schemas and as many unknown ids are kept; at most [`QUESTIONS`] questions are open; while the registry is away
+//! Invariants: what is kept is bounded, in number and in bytes; at most [`QUESTIONS`] questions are open; while the registry is away
 //! nothing is decided about any record, and the wait is bounded by `patience_ms`. Cancel safe.
 
 mod ask;
+mod shelf;
 
 use super::fields::{Fields, Node};
 use super::settings::{Format, Registry as Settings};
 use crate::corpus::{Class, Fault, Stage};
 use crate::telemetry::metrics;
 use ask::{Desk, Miss};
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use shelf::{Shelf, Slot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// The most schemas that are kept; of more, the oldest goes.
-const SCHEMAS_MAX: usize = 1_000;
 /// The most questions at one time.
 const QUESTIONS: usize = 4;
 /// How often an unknown id is asked for before it counts as unknown: a registry's follower may learn of a schema a moment after its writer.
 const UNKNOWN_ATTEMPTS: u32 = 3;
-/// For how long an unknown id is taken for unknown without asking.
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest that a registry may ask to be left alone.
@@ -78,22 +75,6 @@ fn bad(class: Class, what: &str, why: &str) -> Fault {
     Fault::new(Stage::Decode, class, format!("the value is not {what} of its schema: {why}"))
 }
 
-/// One schema's place: empty until somebody has it.
-#[derive(Debug, Default)]
-struct Slot {
-    done: OnceLock<Result<Arc<Schema>, Fault>>,
-    /// Whoever holds it asks; the others wait.
-    gate: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Shelf {
-    slots: HashMap<u32, Arc<Slot>>,
-    /// In the order of asking.
-    order: VecDeque<u32>,
-    unknown: VecDeque<(u32, Instant)>,
-}
-
 /// A registry, and what it has told.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -130,17 +111,21 @@ impl Registry {
             return done.clone();
         }
         match self.ask(id).await {
-            Ok(schema) => slot.done.get_or_init(|| Ok(Arc::new(schema))).clone(),
+            Ok((schema, bytes)) => {
+                self.shelf().weigh(id, bytes);
+                slot.done.get_or_init(|| Ok(Arc::new(schema))).clone()
+            }
             Err(Miss::Bad(why)) => {
+                self.shelf().weigh(id, why.len());
                 slot.done.get_or_init(|| Err(Fault::new(Stage::Decode, Class::BadSchema, why))).clone()
             }
             Err(Miss::Unknown) => {
-                self.forget(id, true);
+                self.shelf().forget(id, true);
                 // Those who wait at the gate have their answer; whoever comes later asks anew.
                 slot.done.get_or_init(|| Err(unknown(id))).clone()
             }
             Err(Miss::Unavailable(why, _)) => {
-                self.forget(id, false);
+                self.shelf().forget(id, false);
                 let message = format!(
                     "the schema registry at {} could not be asked for schema {id} for {} s: {why}",
                     self.desk.place(),
@@ -156,41 +141,15 @@ impl Registry {
         if id > i32::MAX.unsigned_abs() {
             return None;
         }
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = shelf.slots.get(&id) {
-            return Some(Arc::clone(slot));
-        }
-        while shelf.unknown.front().is_some_and(|(_, since)| since.elapsed() >= UNKNOWN_FOR) {
-            shelf.unknown.pop_front();
-        }
-        if shelf.unknown.iter().any(|(unknown, _)| *unknown == id) {
-            return None;
-        }
-        if shelf.order.len() >= SCHEMAS_MAX
-            && let Some(oldest) = shelf.order.pop_front()
-        {
-            shelf.slots.remove(&oldest);
-        }
-        let slot = Arc::new(Slot::default());
-        shelf.slots.insert(id, Arc::clone(&slot));
-        shelf.order.push_back(id);
-        Some(slot)
+        self.shelf().slot(id)
     }
 
-    fn forget(&self, id: u32, is_unknown: bool) {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.slots.remove(&id);
-        shelf.order.retain(|kept| *kept != id);
-        if is_unknown {
-            if shelf.unknown.len() >= SCHEMAS_MAX {
-                shelf.unknown.pop_front();
-            }
-            shelf.unknown.push_back((id, Instant::now()));
-        }
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks until there is an answer or patience is at its end.
-    async fn ask(&self, id: u32) -> Result<Schema, Miss> {
+    /// Asks until there is an answer or patience is at its end. The schema, and the bytes of its text with all that it refers to.
+    async fn ask(&self, id: u32) -> Result<(Schema, usize), Miss> {
         let began = Instant::now();
         let (mut pause, mut unknown) = (FIRST_PAUSE, 0);
         loop {
@@ -233,7 +192,7 @@ impl Registry {
         }
     }
 
-    async fn ask_once(&self, id: u32) -> Result<Schema, Miss> {
+    async fn ask_once(&self, id: u32) -> Result<(Schema, usize), Miss> {
         let gone = |why: String| Miss::Unavailable(why, None);
         let _permit = self.questions.acquire().await.map_err(|error| gone(error.to_string()))?;
         let (desk, format) = (self.desk.clone(), self.format);
