@@ -4,6 +4,7 @@
 //! not there, for a table gets its name when it is finished.
 //! Must not know: documents, verdicts.
 
+mod footer;
 mod reader;
 mod table;
 

@@ -3,10 +3,12 @@
 //! Invariants: at most [`ROWS_AHEAD`] rows of a column are held beside its pages; a row that can't be read ends the reading with its place, for in a
 //! column nothing marks where the next one would begin.
 
+use super::footer;
 use crate::files::Error;
 use crate::telemetry::Progress;
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescriptor, Type};
@@ -44,7 +46,7 @@ impl Rows {
         let wrong = |why: String| Error::Kind { path: path.to_owned(), why };
         let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let file = guarded(|| SerializedFileReader::new(file).map_err(|error| error.to_string()))
+        let file = guarded(|| opened(file))
             .map_err(|why| wrong(format!("is no Parquet file that can be read: {why}; get it again")))?;
         let schema = Arc::clone(&file.metadata().file_metadata().schema_descr_ptr().root_schema_ptr());
         let wanted = guarded(|| projected(&schema, columns)).map_err(wrong)?;
@@ -85,6 +87,12 @@ impl Rows {
             self.progress.bytes_read(share(self.group) - share(self.group - 1));
         }
     }
+}
+
+/// The file with its schema read first, and once: the crate believes a schema what its elements say.
+fn opened(mut file: File) -> Result<SerializedFileReader<File>, String> {
+    let options = ReadOptionsBuilder::new().with_parquet_schema(footer::schema(&mut file)?).build();
+    SerializedFileReader::new_with_options(file, options).map_err(|error| error.to_string())
 }
 
 /// Runs what reads a stranger's bytes with somebody else's code: a panic there is one more way in which a file can't be read.
