@@ -102,6 +102,7 @@ async fn prompt(name: &str, settings: &PromptSettings, model: &Model) -> Result<
         ids.truncate(settings.window_tokens);
         let plain = kind(&made);
         free.push(plain.read(model, plain.row(model, &ids)).await?);
+        made.content_free.push(ids);
     }
     made.calibrate(&free);
     Ok(kind(&made))

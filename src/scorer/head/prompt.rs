@@ -18,6 +18,8 @@ pub(super) struct Prompt {
     labels: Vec<Vec<u32>>,
     /// ln of each label's probability without content; zeros without calibration.
     pub(super) bias: Vec<f64>,
+    /// Ids of the texts without content that say so.
+    pub(super) content_free: Vec<Vec<u32>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +94,8 @@ impl Prompt {
             });
         }
         parts.push(Part::Ids(after.to_vec()));
-        Ok(Self { parts, mask_id: tokenizer.mask_id(), bias: vec![0.0; labels.len()], labels })
+        let bias = vec![0.0; labels.len()];
+        Ok(Self { parts, mask_id: tokenizer.mask_id(), labels, bias, content_free: Vec::new() })
     }
 
     /// A window's ids in the template, special tokens included, and where the mask is.
@@ -121,11 +124,17 @@ impl Prompt {
         format!("prompt {:?} {:?}", self.row(&[]).1, self.words())
     }
 
-    /// What becomes of them.
+    /// The template, and what becomes of them. The texts without content stand for the bias that the model makes of them, whose last bits differ from
+    /// device to device.
     pub(super) fn describe(&self) -> String {
-        let bias: Vec<String> = self.bias.iter().map(|bias| format!("{:016x}", bias.to_bits())).collect();
+        let part = |part: &Part| match part {
+            Part::Ids(ids) => format!("{ids:?}"),
+            Part::Text => "text".to_owned(),
+            Part::Mask => format!("mask {}", self.mask_id),
+        };
+        let parts: Vec<String> = self.parts.iter().map(part).collect();
         let counts: Vec<usize> = self.labels.iter().map(Vec::len).collect();
-        format!("{counts:?} {bias:?}")
+        format!("{} {counts:?} {:?}", parts.join(" "), self.content_free)
     }
 
     /// A probability for each label, of the log-probabilities of all words: softmax over labels of the mean over a label's words, less the bias.
@@ -173,15 +182,37 @@ mod tests {
     #[test]
     fn rows_hold_the_window_and_one_mask() {
         let parts = vec![Part::Ids(vec![1, 7]), Part::Text, Part::Ids(vec![8]), Part::Mask, Part::Ids(vec![2])];
-        let prompt = Prompt { parts, mask_id: 3, labels: vec![vec![10], vec![11, 12]], bias: vec![0.0; 2] };
+        let labels = vec![vec![10], vec![11, 12]];
+        let prompt = Prompt { parts, mask_id: 3, labels, bias: vec![0.0; 2], content_free: Vec::new() };
         assert_eq!(prompt.row(&[20, 21]), (vec![1, 7, 20, 21, 8, 3, 2], 5));
         assert_eq!(prompt.words(), [10, 11, 12]);
     }
 
     #[test]
+    fn prompts_that_differ_in_words_places_or_calibration_are_described_differently() {
+        let prompt = |parts: &[Part], content_free: &[&[u32]]| {
+            let content_free = content_free.iter().map(|ids| ids.to_vec()).collect();
+            let made =
+                Prompt { parts: parts.to_vec(), mask_id: 3, labels: vec![vec![10]], bias: vec![0.0], content_free };
+            made.describe()
+        };
+        let ids = |ids: &[u32]| Part::Ids(ids.to_vec());
+        // "{text} It is {mask}." and "{text} All was {mask}!" put the mask at one place.
+        let one = prompt(&[Part::Text, ids(&[7, 8]), Part::Mask, ids(&[9])], &[]);
+        for other in [
+            prompt(&[Part::Text, ids(&[5, 6]), Part::Mask, ids(&[4])], &[]),
+            prompt(&[ids(&[7, 8]), Part::Mask, Part::Text, ids(&[9])], &[]),
+            prompt(&[Part::Text, ids(&[7, 8]), Part::Mask, ids(&[9])], &[&[]]),
+            prompt(&[Part::Text, ids(&[7, 8]), Part::Mask, ids(&[9])], &[&[1]]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
     fn labels_are_means_over_words_and_calibration_makes_nothing_say_nothing() {
-        let mut prompt =
-            Prompt { parts: Vec::new(), mask_id: 3, labels: vec![vec![10], vec![11, 12]], bias: vec![0.0; 2] };
+        let labels = vec![vec![10], vec![11, 12]];
+        let mut prompt = Prompt { parts: Vec::new(), mask_id: 3, labels, bias: vec![0.0; 2], content_free: Vec::new() };
         let logprobs = [0.2_f64.ln(), 0.4_f64.ln(), 0.1_f64.ln()];
         let p = prompt.probabilities(&logprobs);
         assert!((p[0] - 0.5).abs() < 1e-12, "0.2 against the geometric mean of 0.4 and 0.1: {p:?}");
