@@ -32,7 +32,7 @@ pub use error::Error;
 pub use handle::{Engine, Vocabulary, Work};
 pub use library::runtime;
 pub use load::{Export, Standing};
-pub use model::{files, graph_sha256, write_manifest};
+pub use model::{encoder_sha256, files, graph_sha256, write_manifest};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};

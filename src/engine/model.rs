@@ -142,12 +142,26 @@ pub(super) fn fingerprint(dir: &Path, weights: &[String]) -> Result<[u8; 32], Er
     Ok(*hasher.finalize().as_bytes())
 }
 
-/// The sha256 of `model.onnx` in `dir`, in hexadecimal: what a head says that it was fitted on.
+/// The sha256 of `model.onnx` in `dir`, in hexadecimal.
 ///
 /// # Errors
 /// The file can't be read.
 pub fn graph_sha256(dir: &Path) -> Result<String, Error> {
     sha256(&dir.join(GRAPH))
+}
+
+/// The sha256 of `model.onnx` in `dir` followed by its weights in files of their own, in the order of their names, in hexadecimal: what a head
+/// says that it was fitted on.
+///
+/// # Errors
+/// A file can't be read.
+pub fn encoder_sha256(dir: &Path, weights: &[String]) -> Result<String, Error> {
+    let names: BTreeSet<&str> = weights.iter().map(String::as_str).filter(|name| *name != GRAPH).collect();
+    let mut hasher = Sha256::new();
+    for name in std::iter::once(GRAPH).chain(names) {
+        feed(&mut hasher, &dir.join(name))?;
+    }
+    Ok(hex(&hasher.finalize()))
 }
 
 /// Writes `manifest.json` into `dir`, with size and checksum of every file in it, and what `made` says of how they came about.
@@ -181,15 +195,20 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 fn sha256(path: &Path) -> Result<String, Error> {
-    let mut file = open(path)?;
-    let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
+    let mut hasher = Sha256::new();
+    feed(&mut hasher, path)?;
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Puts the bytes of a file into `hasher`.
+fn feed(hasher: &mut Sha256, path: &Path) -> Result<(), Error> {
+    let (mut file, mut chunk) = (open(path)?, vec![0; 1 << 16]);
     loop {
         match file.read(&mut chunk).map_err(|error| unreadable(path, &error))? {
-            0 => break,
+            0 => return Ok(()),
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(hex(&hasher.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -279,6 +298,19 @@ mod tests {
         }
         write(GRAPH, "abd");
         assert!(verify(dir.path(), &pin).unwrap_err().to_string().contains("model.onnx: sha256"));
+    }
+
+    #[test]
+    fn what_a_head_was_fitted_on_covers_external_weights_and_is_the_file_s_own_sha256_without() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(GRAPH), "graph").unwrap();
+        std::fs::write(dir.path().join("a.bin"), "one").unwrap();
+        let alone = encoder_sha256(dir.path(), &[]).unwrap();
+        assert_eq!(alone, graph_sha256(dir.path()).unwrap());
+        let with = || encoder_sha256(dir.path(), &["a.bin".to_owned()]).unwrap();
+        let one = with();
+        std::fs::write(dir.path().join("a.bin"), "two").unwrap();
+        assert!(one != alone && with() != one);
     }
 
     #[test]

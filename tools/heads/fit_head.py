@@ -37,6 +37,18 @@ HIDDEN = ["last_hidden_state", "token_embeddings", "hidden_states"]
 PENALTIES = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
 
+def sha256(model):
+    """Of model.onnx followed by its weights in files of their own, in the order of their names."""
+    graph = onnx.load(model / "model.onnx", load_external_data=False).graph
+    names = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"} - {"model.onnx"}
+    digest = hashlib.sha256()
+    for name in ["model.onnx", *sorted(names)]:
+        with open(model / name, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
 def before_logits(graph):
     """Walks back from the logits over constants added to them, to the product that makes them: its other factor."""
     constants = {tensor.name for tensor in graph.initializer}
@@ -215,7 +227,7 @@ def main():
         print(f"above {threshold}: {above(z[truth == 1])} positives found; flagged: {above(z[truth == 0])} negatives" + "".join(
             f", {above(values)} of {name}" for name, values in clean.items()))
     made = {"format": "tamis head 1", "labels": [options.labels], "activation": "sigmoid", "features": x.shape[1], "pooling": options.pooling,
-            "encoder_sha256": hashlib.sha256((options.model / "model.onnx").read_bytes()).hexdigest()}
+            "encoder_sha256": sha256(options.model)}
     made |= {"attribution": options.attribution} if options.attribution else {}
     options.out.write_text(json.dumps(made | head, ensure_ascii=False, separators=(",", ":")) + "\n")
 

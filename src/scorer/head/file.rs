@@ -5,7 +5,7 @@
 use super::settings::{Activation, EmbeddingSettings, Pooling};
 use crate::engine::{self, SmallGraph};
 use crate::graph;
-use crate::scorer::Error;
+use crate::scorer::{Error, model};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read as _;
@@ -119,10 +119,10 @@ impl HeadFile {
             return Err(wrong("pooling", why));
         }
         if let Some(expected) = &json.encoder_sha256 {
-            let found = engine::graph_sha256(dir)?;
+            let found = engine::encoder_sha256(dir, &model::describe(dir)?.external)?;
             if !found.eq_ignore_ascii_case(expected) {
                 let why = format!(
-                    "it was fitted on another encoder: its model.onnx has sha256 {expected}, that of models.{} has {found}; fit it anew",
+                    "it was fitted on another encoder: its model.onnx with its weights has sha256 {expected}, that of models.{} has {found}; fit it anew",
                     settings.model
                 );
                 return Err(told(why));
