@@ -72,6 +72,8 @@ pub struct Model {
     tokenizer: Arc<Tokenizer>,
     engine: Engine,
     needs: Needs,
+    /// Whether activations are quantised as they come.
+    quantised: bool,
     /// Why the head failed its check, where it runs all the same.
     unhealthy: Option<String>,
     /// Bounds the texts that are tokenised at once on the blocking pool.
@@ -164,14 +166,14 @@ impl Model {
         let converted_nats = half.map(compile::one_token_nats_max);
         let export = Export { weights: facts.external, tolerance_nats, leaps, converted_nats, rewrite };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
-        Ok(Self::of((name, &settings.path), card, tokenizer, engine, needs))
+        Ok(Self { quantised: leaps, ..Self::of((name, &settings.path), card, tokenizer, engine, needs) })
     }
 
     fn of((name, dir): (String, &Path), card: Card, tokenizer: Tokenizer, engine: Engine, needs: Needs) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = Arc::new(Semaphore::new(cores));
         let (dir, tokenizer) = (dir.to_owned(), Arc::new(tokenizer));
-        Self { name, dir, card, tokenizer, engine, needs, unhealthy: None, cores }
+        Self { name, dir, card, tokenizer, engine, needs, quantised: false, unhealthy: None, cores }
     }
 
     /// Forward passes that the device has ended since the start.
@@ -192,6 +194,12 @@ impl Model {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether activations are quantised as they come, by what else is in their batch: then a loss depends on the rows beside it.
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        self.quantised
     }
 
     /// The model's directory.

@@ -10,7 +10,7 @@ use super::recipe::Recipe;
 use super::stop::Stopping;
 use super::sums::{LAYOUT, Making, Sums};
 use super::tail::{Output, Pooled, Tail};
-use super::{Error, Model, NelboSettings, Settings};
+use super::{Error, Model, NelboSettings, Settings, Stop};
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
 use crate::engine::{Needs, Passes, Precision, Reading};
@@ -65,8 +65,16 @@ impl Scorer {
     pub fn build(name: &str, settings: &Settings, model: Arc<Model>, cache: Cache) -> Result<Self, Error> {
         settings.check(name)?;
         settings.shape().fits(name, model.tokenizer())?;
-        let scorer = Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)?;
         let stopping = settings.stopping();
+        if settings.stop == Stop::Certified && model.is_quantised() {
+            let why = format!(
+                "\"certified\" is not for models.{}: it is quantised to int8, so that a loss depends on the rows that share its batch, and nothing can be \
+                 promised; use the model in single precision, or stop = \"never\"",
+                model.name()
+            );
+            return Err(Error::Settings { name: name.to_owned(), key: "stop", why });
+        }
+        let scorer = Self::of(name, settings.recipe(), settings.tails(), settings.needs(), model, cache)?;
         let calibrated = Calibrated::read(name, stopping.as_ref(), &scorer.identity)?;
         Ok(Self { stopping, calibrated, ..scorer })
     }

@@ -181,6 +181,21 @@ async fn what_was_revealed_for_one_threshold_is_gone_on_from_for_another() {
 }
 
 #[tokio::test]
+async fn nothing_is_certified_of_a_model_whose_losses_depend_on_their_neighbours() {
+    let path = broker::root().join("tests/fixtures/models/tiny-deep-int8");
+    let settings =
+        engine::Settings { path, threads: 1, head_check: engine::HeadCheck::Warn, ..engine::Settings::default() };
+    let model = Arc::new(Model::load("default", &settings, engine::Needs::default()).await.unwrap());
+    let build = |stop| {
+        let settings = Settings { stop, window_tokens: 32, ..Settings::default() };
+        Scorer::build("s", &settings, Arc::clone(&model), Cache::disabled())
+    };
+    assert!(build(Stop::Never).is_ok());
+    let why = build(Stop::Certified).err().unwrap().to_string();
+    assert!(why.starts_with("signals.s.stop: ") && why.contains("int8"), "{why}");
+}
+
+#[tokio::test]
 async fn calibrated_stopping_goes_by_its_table_and_audits_to_the_end() {
     let dir = broker::folder("calibrated");
     let path = dir.join("table.json");
@@ -221,7 +236,14 @@ async fn calibrated_stopping_goes_by_its_table_and_audits_to_the_end() {
     let audited = build(&stopping(1.0)).unwrap().score_until(&document, &edges(mean * 0.4)).await.unwrap();
     table(plain.identity(), Some(32));
     let unknown = build(&stopping(0.0)).unwrap().score_until(&document, &edges(mean * 0.4)).await.unwrap();
-    for full in [near, audited, unknown] {
+    // Nor is a table tried on documents of which windows are known.
+    table(plain.identity(), Some(128));
+    let cache = Cache::memory(1000);
+    let cached = Scorer::build("s", &stopping(0.0), Arc::clone(&model), cache).unwrap();
+    let first = Document { text: TEXT[..TEXT.len() / 2].to_owned(), ..document.clone() };
+    cached.score(&first).await.unwrap();
+    let in_part = cached.score_until(&document, &edges(mean * 0.4)).await.unwrap();
+    for full in [near, audited, unknown, in_part] {
         assert_eq!((full.estimates().count(), number(&full, "s.revealed")), (0, tokens));
         assert!((number(&full, "s.nll_token") - mean).abs() < 1e-4);
     }
