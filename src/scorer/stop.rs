@@ -83,7 +83,7 @@ impl Settings {
         let sides = if self.clip_nats.is_some() { "" } else { " (above thresholds only: clip_nats is not set)" };
         Some(match rule {
             Rule::Certified { delta } => {
-                format!("ends early{sides} with a chance of at most {delta} of another verdict{order}")
+                format!("ends early{sides} with a chance of at most {delta} of another verdict by this score{order}")
             }
             Rule::Calibrated { table, audit_share } => {
                 format!("ends early by {}, audited in a share of {audit_share}{order}", table.display())
