@@ -127,6 +127,7 @@ pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, E
         .set("fetch.max.bytes", "8388608")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "60000")
+        .set(super::opening::FIND_AGAIN.0, super::opening::FIND_AGAIN.1)
         .set("allow.auto.create.topics", "false");
     if !is_consumer_protocol(&settings.properties) {
         config.set("partition.assignment.strategy", "cooperative-sticky");

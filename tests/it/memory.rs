@@ -213,6 +213,8 @@ fn a_long_backlog_with_a_stalled_sink_and_a_stalled_device_stays_within_the_boun
     let full = wait_full(&bench.worker);
     assert!((full - bench.bounds.documents as f64).abs() < 0.5, "{full} in flight");
     bench.hold(&format!("{count} documents of backlog, a sink that takes nothing"));
+    // So long that the sink's only broker takes itself for dead when it wakes: the client library then forgot it for five minutes, and the worker gave up.
+    sleep(Duration::from_secs(50));
     bench.sink.signal("-CONT");
     wait_delivered(&bench.worker, if is_long() { count as f64 } else { 4_000.0 });
     bench.hold("the same, flowing again");
