@@ -12,6 +12,7 @@ mod framed;
 const MAX_BYTES: u64 = 1 << 16;
 
 static JSON: LazyLock<[Decoder; 3]> = LazyLock::new(|| decoders(Format::Json));
+static FRAMED: LazyLock<[Decoder; 3]> = LazyLock::new(|| decoders(Format::JsonSchema));
 static TEXT: LazyLock<[Decoder; 3]> = LazyLock::new(|| decoders(Format::Text));
 
 fn decoders(format: Format) -> [Decoder; 3] {
@@ -45,6 +46,10 @@ fn decode(decoder: &Decoder, value: &[u8]) -> Result<Document, Fault> {
 
 fn json(kind: usize, value: &[u8]) {
     let plain = decode(&JSON[0], value);
+    let framed = decode(&FRAMED[0], &[b"\0\0\0\0\x07", value].concat());
+    if (value.len() as u64) + 5 <= MAX_BYTES {
+        assert_eq!(framed, plain, "behind a schema's id");
+    }
     if let Some(tree) = tree(value).filter(|_| value.len() as u64 <= MAX_BYTES) {
         pointers::compare(&Settings::default(), &tree, &plain);
     }

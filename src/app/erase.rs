@@ -65,12 +65,7 @@ struct Texts {
 
 impl Texts {
     fn open(settings: &Settings, erasure: &Erasure) -> Result<Self, Failure> {
-        let mut document = settings.document.clone();
-        if document.format.has_schemas() {
-            // Such values are no lines; here they are JSON, to which the same pointers lead.
-            document.format = Format::Json;
-            document.registry = None;
-        }
+        let mut document = settings.document.clone().of_lines();
         let (reader, name): (Box<dyn BufRead>, String) = match erasure {
             Erasure::Text(text) => {
                 document.format = Format::Text;

@@ -35,7 +35,8 @@ pub struct Job {
 ///
 /// # Errors
 /// See [`Failure`]; lines already written stand.
-pub async fn score(settings: Settings, job: Job) -> Result<(Ending, Summary), Failure> {
+pub async fn score(mut settings: Settings, job: Job) -> Result<(Ending, Summary), Failure> {
+    settings.document = settings.document.of_lines();
     let _exporter = Exporter::install()?;
     let board = Board::new(Facts { pipeline: settings.name.clone(), ..Facts::default() });
     let mut delivery = settings.delivery.clone();

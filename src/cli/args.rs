@@ -94,7 +94,8 @@ pub enum Command {
     /// Score documents from a file or standard input, one JSON line each
     ///
     /// Lines keep the order of the input. A document that can't be decoded is an output line too, and the exit code stays 0. The
-    /// pipeline's source, sink, routes, delivery and admin tables are ignored and may be absent.
+    /// pipeline's source, sink, routes, delivery and admin tables are ignored and may be absent. Where its records are values behind a schema's id
+    /// (Avro, Protobuf, JSON), lines are plain JSON with the names that its pointers lead by, and no registry is asked.
     Score(Score),
     /// Look at the score cache, clear it, or erase what it knows of a text
     Cache(Cache),
@@ -293,7 +294,7 @@ pub struct CacheErase {
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
 
-    /// Documents in the form that the pipeline reads, one a line, plain or compressed; Avro and Protobuf as JSON; - is standard input
+    /// Documents in the form that the pipeline reads, one a line, plain or compressed; what has a schema as plain JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 

@@ -120,7 +120,7 @@ fn erase(args: &CacheErase, settings: &Settings, stores: &[Inventory]) -> Result
     undone(&left)?;
     if undecodable > 0 {
         let form = if settings.document.format.has_schemas() {
-            " (values of Avro and Protobuf are given as JSON here, with the names that document.text leads by)"
+            " (values behind a schema's id are given as plain JSON here, with the names that document.text leads by)"
         } else {
             ""
         };

@@ -49,11 +49,13 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
     for problem in settings.document.problems() {
         problems.add(format!("document.{}", problem.key()), Wrong::Room(problem.to_string()));
     }
-    schemas(settings, purpose, &mut problems);
     models(settings, &mut problems);
     signals(settings, &mut problems);
     rules(settings, &mut problems);
     if purpose == Purpose::Run {
+        if settings.document.format.has_schemas() && settings.source.kafka.is_none() {
+            problems.add("document.format", Wrong::Lines);
+        }
         routes(settings, &mut problems);
         delivery(settings, &mut problems);
     }
@@ -67,18 +69,6 @@ pub(super) fn problems(settings: &Settings, purpose: Purpose) -> Vec<Problem> {
         }
     }
     problems.0
-}
-
-/// Values with schemas are bytes, and a line of a file can't hold them.
-fn schemas(settings: &Settings, purpose: Purpose, problems: &mut Problems) {
-    let reads_lines = match purpose {
-        Purpose::Run => settings.source.kafka.is_none(),
-        Purpose::Score => true,
-        Purpose::Cache => false,
-    };
-    if settings.document.format.has_schemas() && reads_lines {
-        problems.add("document.format", Wrong::Lines);
-    }
 }
 
 fn source(settings: &Settings, problems: &mut Problems) {

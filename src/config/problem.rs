@@ -74,7 +74,7 @@ pub enum Wrong {
     Dash,
     /// A format of bytes where records are lines.
     #[error(
-        "values of this format are bytes in Kafka records, and here records are lines: set it to \"json\" or \"text\" (for one command: --set document.format=json)"
+        "values of this format are bytes in Kafka records, and here records are lines: set it to \"json\" or \"text\", and leave out [document.registry]"
     )]
     Lines,
     /// A level that the compression does not have.

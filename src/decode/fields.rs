@@ -108,7 +108,7 @@ impl Node {
     }
 
     /// Whether a pointer ends here.
-    #[cfg(feature = "registry")]
+    #[cfg(any(feature = "avro", feature = "protobuf"))]
     pub(super) fn is_wanted(&self) -> bool {
         !self.fields.is_empty()
     }

@@ -1,19 +1,25 @@
-//! Owns the frame around a value of Avro or Protobuf: Confluent's wire format, a zero byte and the schema's id in four bytes, the highest first.
+//! Owns the frame around a value that has a schema: Confluent's wire format, a zero byte and the schema's id in four bytes, the highest first.
 //!
 //! ("Wire format" in the documentation of Confluent's Schema Registry; Apicurio and Karapace write the same.)
 
+#[cfg(feature = "registry")]
 use super::fields::{Fields, Node};
+#[cfg(feature = "registry")]
 use super::registry::Registry;
 use crate::corpus::{Class, Fault, Stage};
 
 /// What the pointers below `root` lead to in a framed `value`.
+#[cfg(feature = "registry")]
 pub(super) async fn extract(registry: &Registry, root: &Node, value: &[u8]) -> Result<Fields, Fault> {
     let (id, inner) = opened(value)?;
     registry.schema(id).await?.extract(root, inner)
 }
 
 /// The schema's id, and what is in the frame.
-fn opened(value: &[u8]) -> Result<(u32, &[u8]), Fault> {
+///
+/// # Errors
+/// `bad-framing` for a value that has none.
+pub(super) fn opened(value: &[u8]) -> Result<(u32, &[u8]), Fault> {
     let fault = |message: String| Fault::new(Stage::Decode, Class::BadFraming, message);
     match value {
         [0, a, b, c, d, inner @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), inner)),

@@ -3,17 +3,38 @@
 //! Invariants: what is skipped is checked for syntax but never built, so a value of many small parts costs no memory; depth is
 //! bounded by serde_json's recursion limit along a pointer, and skipping does not recurse.
 
-use super::fields::{Child, Extractor, Fields, Found, Node};
+use super::fields::{Child, Fields, Found, Node};
+use super::{BOM, fault, utf8};
+use crate::corpus::{Class, Fault};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// What `extractor`'s pointers lead to in `json`, which must be exactly one JSON value.
-pub(super) fn extract(extractor: &Extractor, json: &str) -> Result<Fields, serde_json::Error> {
+/// What the pointers below `root` lead to in `value`, which must be exactly one JSON value (RFC 8259) in UTF-8; a byte-order mark before it is dropped.
+///
+/// # Errors
+/// `bad-utf8` or `bad-json`, with the place.
+pub(super) fn extract(root: &Node, value: &[u8]) -> Result<Fields, Fault> {
+    let json = utf8(value)?;
+    let json = json.strip_prefix(BOM).unwrap_or(json);
+    walked(root, json).map_err(|error| fault(Class::BadJson, describe(&error)))
+}
+
+fn walked(root: &Node, json: &str) -> Result<Fields, serde_json::Error> {
     let mut fields = Fields::default();
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    Walk { node: extractor.root(), fields: &mut fields }.deserialize(&mut deserializer)?;
+    Walk { node: root, fields: &mut fields }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(fields)
+}
+
+/// What is wrong with the JSON, with its place but without its text.
+fn describe(error: &serde_json::Error) -> String {
+    // Syntax errors name what was expected, never what the value holds; anything else is reduced to its place.
+    if error.is_syntax() || error.is_eof() {
+        format!("the value is not JSON: {error}")
+    } else {
+        format!("the value is not usable JSON at line {} column {}", error.line(), error.column())
+    }
 }
 
 struct Walk<'a> {

@@ -2,7 +2,7 @@
 //!
 //! Owns: what the `[document]` table means, and every way in which a value is not a document.
 //! In: a [`Record`]. Out: a [`Document`], or a [`Fault`] that says what is wrong and where, never the text itself.
-//! Avro and Protobuf (each a cargo feature) need schemas, which a registry gives: `framed.rs` is the way to them.
+//! Avro, Protobuf (each a cargo feature) and JSON with a schema stand behind that schema's id, and a registry gives it: `framed.rs` is the way to them.
 //! Invariants: nothing is trimmed, and nothing normalised unless `document.normalize` asks for it; no input makes it panic or recurse without bound; memory stays
 //! proportional to the strings it was asked for, whatever else the value holds.
 //! Must not know: Kafka, tokenizers, rules.
@@ -10,7 +10,6 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod fields;
-#[cfg(feature = "registry")]
 mod framed;
 mod json;
 mod normalize;
@@ -80,8 +79,8 @@ impl Decoder {
     /// taken as absent. Parts of the value that no pointer leads to are checked for JSON syntax and otherwise ignored.
     /// `format = "text"`: the whole value is the text, and a key in UTF-8 is the id.
     ///
-    /// `format = "avro"` and `"protobuf"`: one value behind its schema's id, taken apart as docs/formats.md says. Waits for a schema that is not
-    /// known yet, and as long as `document.registry.patience_ms` for a registry that is away. Cancel safe.
+    /// `format = "avro"`, `"protobuf"` and `"json-schema"`: one value behind its schema's id, taken apart as docs/formats.md says. Waits for a schema that is
+    /// not known yet, and as long as `document.registry.patience_ms` for a registry that is away. Cancel safe.
     ///
     /// # Errors
     /// A [`Fault`]: `header-name` (at stage read) for a record with a defect, else at stage decode `too-large`, `bad-utf8`, `bad-json`,
@@ -100,32 +99,32 @@ impl Decoder {
             return Err(fault(Class::TooLarge, message));
         }
         match self.format {
-            Format::Json => {
-                let value = utf8(value)?;
-                let value = value.strip_prefix(BOM).unwrap_or(value);
-                let found = json::extract(&self.extractor, value);
-                self.document(found.map_err(|error| fault(Class::BadJson, describe(&error)))?)
-            }
+            Format::Json => self.document(json::extract(self.extractor.root(), value)?),
             Format::Text => Ok(Document {
                 id: record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
                 text: self.normalize.apply(utf8(value)?.to_owned()),
                 language: None,
                 source: None,
             }),
-            Format::Avro | Format::Protobuf => self.document(self.framed(value).await?),
+            Format::Avro | Format::Protobuf | Format::JsonSchema => self.document(self.framed(value).await?),
         }
     }
 
-    #[cfg(feature = "registry")]
+    /// What the pointers lead to in a value behind a schema's id.
+    #[cfg_attr(not(feature = "registry"), allow(clippy::unused_async, reason = "with a registry it waits"))]
     async fn framed(&self, value: &[u8]) -> Result<Fields, Fault> {
-        let Some(registry) = &self.registry else { return Err(fault(Class::Bug, "there is no registry".to_owned())) };
-        framed::extract(registry, self.extractor.root(), value).await
-    }
-
-    #[cfg(not(feature = "registry"))]
-    #[allow(clippy::unused_async, reason = "with the formats that have schemas it waits")]
-    async fn framed(&self, _: &[u8]) -> Result<Fields, Fault> {
-        Err(fault(Class::Bug, "this build has no such format, and its settings were not checked".to_owned()))
+        let root = self.extractor.root();
+        #[cfg(feature = "registry")]
+        if let Some(registry) = &self.registry {
+            return framed::extract(registry, root, value).await;
+        }
+        match self.format {
+            // It says by itself what its parts are.
+            Format::JsonSchema => json::extract(root, framed::opened(value)?.1),
+            Format::Avro | Format::Protobuf | Format::Json | Format::Text => {
+                Err(fault(Class::Bug, "there is no registry, and the settings were not checked".to_owned()))
+            }
+        }
     }
 
     fn document(&self, found: Fields) -> Result<Document, Fault> {
@@ -171,16 +170,6 @@ pub fn probe(settings: &Registry) -> Result<(String, Vec<String>), String> {
 
 fn fault(class: Class, message: String) -> Fault {
     Fault::new(Stage::Decode, class, message)
-}
-
-/// What is wrong with the JSON, with its place but without its text.
-fn describe(error: &serde_json::Error) -> String {
-    // Syntax errors name what was expected, never what the value holds; anything else is reduced to its place.
-    if error.is_syntax() || error.is_eof() {
-        format!("the value is not JSON: {error}")
-    } else {
-        format!("the value is not usable JSON at line {} column {}", error.line(), error.column())
-    }
 }
 
 #[cfg(test)]

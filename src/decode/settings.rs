@@ -19,14 +19,33 @@ pub enum Format {
     Avro,
     /// The value is one of Protobuf, behind the id of its schema in a registry (Confluent's wire format); pointers lead to its parts.
     Protobuf,
+    /// The value is one JSON value, behind the id of its schema in a registry (Confluent's wire format); pointers lead to its parts. With a registry, the
+    /// id must be that of a JSON Schema there; the value is not held against it.
+    JsonSchema,
 }
 
 impl Format {
-    /// Whether values are of the kind that a schema in a registry explains.
+    /// Whether values stand behind the id of a schema in a registry.
     #[must_use]
     pub fn has_schemas(self) -> bool {
+        self.schema_type().is_some()
+    }
+
+    /// What a registry calls the schemas of such values; `None` where values have none.
+    #[must_use]
+    pub fn schema_type(self) -> Option<&'static str> {
         match self {
-            Self::Json | Self::Text => false,
+            Self::Json | Self::Text => None,
+            Self::Avro => Some("AVRO"),
+            Self::Protobuf => Some("PROTOBUF"),
+            Self::JsonSchema => Some("JSON"),
+        }
+    }
+
+    /// Whether a value can't be read without its schema.
+    fn needs_registry(self) -> bool {
+        match self {
+            Self::Json | Self::Text | Self::JsonSchema => false,
             Self::Avro | Self::Protobuf => true,
         }
     }
@@ -36,12 +55,12 @@ impl Format {
         match self {
             Self::Avro if cfg!(not(feature = "avro")) => Some("avro"),
             Self::Protobuf if cfg!(not(feature = "protobuf")) => Some("protobuf"),
-            Self::Json | Self::Text | Self::Avro | Self::Protobuf => None,
+            Self::Json | Self::Text | Self::Avro | Self::Protobuf | Self::JsonSchema => None,
         }
     }
 }
 
-/// Where the schemas of `avro` and `protobuf` are to be had.
+/// Where the schemas of `avro`, `protobuf` and `json-schema` are to be had.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
@@ -159,7 +178,7 @@ pub struct Settings {
     /// Values above this many bytes are dead-lettered undecoded. At least 1.
     #[schemars(range(min = 1))]
     pub max_bytes: u64,
-    /// Where the schemas of `avro` and `protobuf` are to be had.
+    /// Where the schemas of `avro`, `protobuf` and `json-schema` are to be had; the last can do without.
     pub registry: Option<Registry>,
 }
 
@@ -179,6 +198,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// These settings for lines, which can't hold values behind a schema's id: there such values are plain JSON, to which the same pointers lead.
+    #[must_use]
+    pub fn of_lines(mut self) -> Self {
+        if self.format.has_schemas() {
+            self.format = Format::Json;
+            self.registry = None;
+        }
+        self
+    }
+
     /// Everything that is wrong with these settings; empty when [`super::Decoder::new`] would accept them.
     #[must_use]
     pub fn problems(&self) -> Vec<Error> {
@@ -192,8 +221,11 @@ impl Settings {
             problems.push(Error::Feature { key: "format", feature });
         }
         match &self.registry {
-            None if self.format.has_schemas() => problems.push(Error::NoRegistry),
+            None if self.format.needs_registry() => problems.push(Error::NoRegistry),
             Some(_) if !self.format.has_schemas() => problems.push(Error::NoNeedOfRegistry),
+            Some(_) if cfg!(not(feature = "registry")) && !self.format.needs_registry() => {
+                problems.push(Error::Feature { key: "registry", feature: "json-schema" });
+            }
             Some(registry) => {
                 problems.extend(registry.problems().into_iter().map(|(key, why)| Error::Registry { key, why }))
             }
@@ -233,7 +265,9 @@ pub enum Error {
     #[error("this format needs its schemas: add [document.registry] with the url of a schema registry")]
     NoRegistry,
     /// A registry that nobody would ask.
-    #[error("only the formats \"avro\" and \"protobuf\" have schemas; leave this table out, or set document.format")]
+    #[error(
+        "only the formats \"avro\", \"protobuf\" and \"json-schema\" have schemas; leave this table out, or set document.format"
+    )]
     NoNeedOfRegistry,
     /// A key of `[document.registry]` is wrong.
     #[error("{why}")]

@@ -40,6 +40,19 @@ fn all_four_fields() {
 }
 
 #[test]
+fn json_behind_a_schemas_id_is_that_json_and_nothing_else() {
+    let framed = decoder(|settings| settings.format = Format::JsonSchema);
+    let inside = br#"{"id":"a","text":"Hello"}"#;
+    let found = framed.at_once(&record([&[0, 0, 0, 1, 2], &inside[..]].concat())).unwrap();
+    assert_eq!(found, json(inside).unwrap());
+    let class = |value: &[u8]| framed.at_once(&record(value)).unwrap_err().class;
+    assert_eq!([class(inside), class(b"\0\0\0"), class(b"")], [Class::BadFraming; 3]);
+    assert_eq!([class(b"\0\0\0\0\x01"), class(b"\0\0\0\0\x01{} {}")], [Class::BadJson; 2]);
+    assert_eq!(class(b"\0\0\0\0\x01{\"text\":\"\xff\"}"), Class::BadUtf8);
+    assert!(Settings { format: Format::JsonSchema, ..Settings::default() }.problems().is_empty(), "without a registry");
+}
+
+#[test]
 fn an_id_may_be_an_integer_and_optional_fields_of_another_kind_are_absent() {
     let document = json(r#"{"id":18446744073709551615,"text":"","language":7,"source":null}"#).unwrap();
     assert_eq!(document.id.as_deref(), Some("18446744073709551615"));

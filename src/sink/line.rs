@@ -19,7 +19,7 @@ pub(super) fn line(judged: &Judged, format: Format, imprint: &Imprint) -> Vec<u8
             let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
             format!("{{{id}\"text\":{},\"tamis\":{facts}}}", Value::from(document.text.as_str())).into_bytes()
         }
-        (Judged::Document { record, document, .. }, Format::Avro | Format::Protobuf) => {
+        (Judged::Document { record, document, .. }, Format::Avro | Format::Protobuf | Format::JsonSchema) => {
             let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
             let raw = STANDARD.encode(record.value.as_deref().unwrap_or_default());
             format!(

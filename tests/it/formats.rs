@@ -1,4 +1,4 @@
-//! Owns values of Avro and Protobuf on a genuine broker, written by Confluent's serializers: verdicts, evolution, references, dead letters, and a
+//! Owns values of Avro, Protobuf and JSON with a schema on a genuine broker, written by Confluent's serializers: verdicts, evolution, references, dead letters, and a
 //! registry that goes away, lies, or asks who one is.
 
 use crate::broker;
@@ -168,6 +168,63 @@ fn protobuf_with_imports_and_inner_types_is_judged_and_passes_byte_for_byte() {
 }
 
 #[test]
+fn json_behind_its_schemas_id_is_judged_with_a_registry_and_without() {
+    let (mut referee, mut scribe) = (Referee::start(), Scribe::start(json!({})));
+    let schema = |title: &str| {
+        json!({"$schema": "http://json-schema.org/draft-07/schema#", "title": title, "type": "object",
+            "properties": {"text": {"type": ["string", "null"]}, "language": {"type": "string"}}})
+    };
+    let first = scribe.json("first", &schema("First"), &json!([{"text": TEXT, "language": "en"}, {"text": null}]));
+    let second = scribe.json("second", &schema("Second"), &json!([{"text": TEXT, "pages": [1, {"text": "no"}]}]));
+    assert_ne!(first[0][..10], second[0][..10], "two schemas");
+    let avro = json!({"type": "record", "name": "A", "fields": [{"name": "text", "type": "string"}]});
+    let of_avro =
+        format!("{}{}", &scribe.avro("third", &avro, &json!([]), &json!([{"text": TEXT}]))[0][..10], &first[0][10..]);
+    let unknown = format!("0000000fff{}", &first[0][10..]);
+    let inner = |value: &[u8]| format!("{}{}", &first[0][..10], hex(value));
+    let bad = [
+        (inner(br#"{"text": "cut"#), "bad-json"),
+        (inner(b"{\"text\": \"\xff\"}"), "bad-utf8"),
+        (inner(b""), "bad-json"),
+        (hex(br#"{"text": "no frame"}"#), "bad-framing"),
+        ("0000000001"[..8].to_owned(), "bad-framing"),
+        (first[1].clone(), "missing-text"),
+    ];
+    // Without a registry an id is any number; with one it must be that of a JSON Schema.
+    let cases = [("", None), ("registry", Some(["bad-schema", "unknown-schema"]))];
+    for (name, refused) in cases {
+        let topics = Topics::new(&format!("json-schema{name}"));
+        referee.create(&topics.all(), 1);
+        let mut values = vec![first[0].clone(), second[0].clone(), of_avro.clone(), unknown.clone()];
+        values.extend(bad.iter().map(|(value, _)| value.clone()));
+        put(&mut referee, &topics.input, &values);
+        let document = match refused {
+            Some(_) => document("json-schema", &scribe, ""),
+            None => "[document]\nformat = \"json-schema\"\n".to_owned(),
+        };
+        let file = pipeline(&format!("json-schema{name}"), &topics, &document);
+        let (code, said) = check(&file, &[]);
+        assert!(code == Some(0) && said.contains("knows JSON") == refused.is_some(), "{said}");
+        let mut worker = Worker::run("json-schema", &file, &[]);
+        worker.wait_ready();
+        let out = wait_for(&mut referee, &topics, values.len(), &worker);
+        let score = |value: &str| outcome(&out, value).1["pll.nll_token"].clone();
+        assert!(score(&first[0]).as_f64().unwrap() > 0.0 && score(&first[0]) == score(&second[0]));
+        assert_eq!(outcome(&out, &first[0]).1["language"], "en");
+        for (value, class) in &bad {
+            assert_eq!((outcome(&out, value).0, outcome(&out, value).2.as_str()), (topics.dead.as_str(), *class));
+        }
+        for (number, value) in [&of_avro, &unknown].into_iter().enumerate() {
+            match refused {
+                Some(classes) => assert_eq!(outcome(&out, value).2, classes[number]),
+                None => assert_eq!(score(value), score(&first[0])),
+            }
+        }
+        stop(worker);
+    }
+}
+
+#[test]
 fn a_registry_that_is_away_or_answers_nonsense_costs_no_record() {
     let (mut referee, mut scribe) = (Referee::start(), Scribe::start(json!({})));
     let topics = Topics::new("away");
@@ -290,14 +347,23 @@ fn settings_that_make_no_sense_are_told_before_anything_is_asked() {
     }
     let file =
         pipeline("nonsense", &topics, "[document]\nformat = \"avro\"\n[document.registry]\nurl = \"http://x\"\n");
+    // Lines can't hold such values: `run` refuses them, and `score` takes plain JSON with the same names.
+    let (lines, sample) = ["lines.toml", "sample.jsonl"].map(|name| broker::folder("nonsense").join(name)).into();
+    std::fs::write(&lines, "name = \"n\"\n[source.stdin]\n[sink.stdout]\n[document]\nformat = \"json-schema\"\n")
+        .unwrap();
+    let (code, said) = check(&lines, &["--offline"]);
+    assert!(code == Some(64) && said.contains("document.format: values of this format are bytes"), "{said}");
+    std::fs::write(&sample, json!({"id": "a", "text": TEXT}).to_string()).unwrap();
     let score = Command::new(env!("CARGO_BIN_EXE_tamis"))
+        .current_dir(broker::root())
         .arg("score")
-        .arg(file)
-        .args(["--input", "/dev/null"])
+        .args([&file, Path::new("--input"), &sample])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&score.stderr).into_owned();
-    assert!(score.status.code() == Some(64) && said.contains("here records are lines"), "{said}");
+    assert_eq!(score.status.code(), Some(0), "{said}");
+    let line: Value = serde_json::from_slice(&score.stdout).unwrap();
+    assert!(line["id"] == "a" && line["signals"]["pll.nll_token"].as_f64().unwrap() > 0.0, "{line}");
 }
 
 #[test]
@@ -334,7 +400,7 @@ fn what_is_known_of_a_value_with_a_schema_is_erased_by_its_json_and_by_its_text(
         // The record's own bytes are no line; nothing is erased for them, and what to do instead is said.
         std::fs::write(&requests, unhex(&json!(values[0]))).unwrap();
         let raw = erase(["--input", requests.to_str().unwrap()]);
-        assert!(raw.code == Some(65) && raw.err.contains("are given as JSON here"), "{raw:?}");
+        assert!(raw.code == Some(65) && raw.err.contains("are given as plain JSON here"), "{raw:?}");
         assert_eq!(raw.out, "instance 0: 0 entries erased, 2 kept\n");
         std::fs::write(&requests, json!({"body": {"plain": TEXT}}).to_string()).unwrap();
         let by_json = erase(["--input", requests.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-"""The scribe: writers of Avro and Protobuf that aren't ours (Confluent's serializers), and the schema registry that they and tamis ask.
+"""The scribe: writers of Avro, Protobuf and JSON with a schema that aren't ours (Confluent's serializers), and the schema registry that they and tamis ask.
 
 Owns: a stand-in for a schema registry with Confluent's REST paths (no genuine one is to be had from the package registries), what it was asked,
 and how it fails when told to. Each request is one JSON object on a line of standard input with a "do" key; each answer is one JSON object on a
@@ -236,8 +236,16 @@ def protobuf(r):
     return {"values": [write(message, context(r["topic"])).hex() for message in messages]}
 
 
+def json_schema(r):
+    """Values in JSON, each framed, by Confluent's serializer, which holds them against their schema."""
+    from confluent_kafka.schema_registry.json_schema import JSONSerializer
+
+    write = JSONSerializer(json.dumps(r["schema"]), client())
+    return {"values": [write(value, context(r["topic"])).hex() for value in r["values"]]}
+
+
 def main():
-    deeds = {deed.__name__: deed for deed in [serve, stop, mode, asked, register, avro, protobuf]}
+    deeds = {deed.__name__: deed for deed in [serve, stop, mode, asked, register, avro, protobuf, json_schema]}
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -53,6 +53,11 @@ impl Scribe {
         strings(&self.ask("protobuf", request)["values"])
     }
 
+    /// Values in JSON, framed, in hexadecimal.
+    pub fn json(&mut self, topic: &str, schema: &Value, values: &Value) -> Vec<String> {
+        strings(&self.ask("json_schema", json!({"topic": topic, "schema": schema, "values": values}))["values"])
+    }
+
     /// From now on the registry answers tamis so: well, broken, proxy, garbage, endless or hang.
     pub fn mode(&mut self, mode: &str) {
         self.ask("mode", json!({"mode": mode}));

@@ -5,17 +5,17 @@
 use super::finding::{Finding, Findings, Table};
 use crate::config::Settings;
 #[cfg(feature = "registry")]
-use crate::decode::{self, Format};
+use crate::decode;
 
 /// Asks the registry, where settings name one.
 #[cfg(feature = "registry")]
 pub(crate) async fn registry(settings: &Settings) -> Vec<Finding> {
     let mut findings = Findings::about(Table::Document);
-    let Some(registry) = settings.document.registry.clone().filter(|_| settings.document.format.has_schemas()) else {
+    let (Some(registry), Some(kind)) = (settings.document.registry.clone(), settings.document.format.schema_type())
+    else {
         return findings.list;
     };
     let key = "document.registry.url";
-    let kind = if settings.document.format == Format::Avro { "AVRO" } else { "PROTOBUF" };
     match tokio::task::spawn_blocking(move || decode::probe(&registry)).await {
         Ok(Ok((place, kinds))) if kinds.iter().any(|known| known == kind) => {
             findings.good(key, format!("the schema registry at {place} answers, and knows {}", kinds.join(", ")));

@@ -91,16 +91,12 @@ impl Desk {
     pub(super) fn schema(&self, id: u32, format: Format) -> Result<(Schema, usize), Miss> {
         let answered = self.answered(&format!("/schemas/ids/{id}"))?;
         let kind = answered.kind.clone().unwrap_or_else(|| "AVRO".to_owned());
-        let wanted = match format {
-            Format::Avro => "AVRO",
-            Format::Protobuf => "PROTOBUF",
-            Format::Json | Format::Text => return Err(Miss::Bad("this format has no schemas".to_owned())),
-        };
+        let wanted = format.schema_type().ok_or_else(|| Miss::Bad("this format has no schemas".to_owned()))?;
         if kind != wanted {
-            let format = wanted.to_ascii_lowercase();
-            return Err(Miss::Bad(format!("schema {id} is of type {kind}, and document.format is {format:?}")));
+            return Err(Miss::Bad(format!("schema {id} is of type {kind}, and document.format asks for {wanted}")));
         }
-        let references = self.references(&answered)?;
+        // What a JSON Schema refers to explains no byte of a value.
+        let references = if format == Format::JsonSchema { Vec::new() } else { self.references(&answered)? };
         let bytes = references.iter().map(|(_, text)| text.len()).sum::<usize>() + answered.schema.len();
         Schema::parse(format, &answered.schema, references)
             .map(|schema| (schema, bytes))

@@ -33,6 +33,8 @@ pub(super) enum Schema {
     Avro(super::avro::Schema),
     #[cfg(feature = "protobuf")]
     Protobuf(super::protobuf::Schema),
+    /// JSON says by itself what its parts are: that there is a schema is all that is asked.
+    Json,
 }
 
 impl Schema {
@@ -49,6 +51,7 @@ impl Schema {
             }
             #[cfg(feature = "protobuf")]
             Format::Protobuf => super::protobuf::Schema::parse(text, references).map(Self::Protobuf),
+            Format::JsonSchema => Ok(Self::Json),
             _ => Err(format!(
                 "this build of tamis has no {format:?}: {} bytes, {} references",
                 text.len(),
@@ -66,10 +69,12 @@ impl Schema {
             Self::Protobuf(schema) => {
                 schema.extract(root, bytes).map_err(|why| bad(Class::BadProtobuf, "Protobuf", &why))
             }
+            Self::Json => super::json::extract(root, bytes),
         }
     }
 }
 
+#[cfg(any(feature = "avro", feature = "protobuf"))]
 fn bad(class: Class, what: &str, why: &str) -> Fault {
     let class = if why.contains("not UTF-8") { Class::BadUtf8 } else { class };
     Fault::new(Stage::Decode, class, format!("the value is not {what} of its schema: {why}"))
