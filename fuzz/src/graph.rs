@@ -1,4 +1,4 @@
-//! Any bytes as an ONNX file: described or refused, rewritten or refused; what was made of it is a model again, with what was asked for.
+//! Any bytes as an ONNX file: described or refused, rewritten or refused, fused or refused; what was made of it is a model again, with what was asked for.
 
 use super::root;
 use std::path::{Component, Path};
@@ -28,7 +28,13 @@ pub(super) fn run(data: &[u8]) {
             let most = bytes.len().saturating_mul(40).saturating_add(1 << 14);
             assert!(rewritten.bytes.len() <= most, "{} bytes became {}", bytes.len(), rewritten.bytes.len());
         }
+        if facts.is_ok() {
+            fused_of(&rewritten.bytes);
+        }
         assert!(graph::rewrite(rewritten.bytes, outputs, &Weights::Within).is_err(), "it was rewritten twice");
+    }
+    if facts.is_ok() {
+        fused_of(bytes);
     }
     if let Ok(encoder) = graph::hidden(bytes.to_vec())
         && facts.is_ok()
@@ -36,6 +42,21 @@ pub(super) fn run(data: &[u8]) {
         let made = graph::describe(encoder).expect("what was cut is a model");
         assert_eq!(made.outputs, ["last_hidden_state"]);
     }
+}
+
+/// What is fused is the same model by its face, not much larger, and fused once.
+fn fused_of(bytes: &[u8]) {
+    let Ok(fused) = graph::fuse(bytes.to_vec()) else { return };
+    let facts = graph::describe(bytes.to_vec()).expect("what is fused could be described before");
+    let made = graph::describe(fused.bytes.clone()).expect("what was fused is a model");
+    assert_eq!((&made.outputs, made.opset), (&facts.outputs, facts.opset));
+    assert!(made.inputs.iter().all(|name| facts.inputs.contains(name)), "{:?} of {:?}", made.inputs, facts.inputs);
+    assert!(made.external.iter().all(|file| facts.external.contains(file)));
+    // Four nodes at least make an attention, and none is in two of them.
+    assert!(fused.attentions > 0 && fused.attentions * 4 <= facts.nodes, "{} of {}", fused.attentions, facts.nodes);
+    let most = bytes.len().saturating_mul(40).saturating_add(1 << 14);
+    assert!(fused.bytes.len() <= most, "{} bytes became {}", bytes.len(), fused.bytes.len());
+    assert!(graph::fuse(fused.bytes).is_err(), "it was fused twice");
 }
 
 /// Files of weights lie below the model's directory.
@@ -166,5 +187,7 @@ mod tests {
             |seed: &&Vec<u8>| graph::rewrite(seed[1..].to_vec(), Outputs::default(), &Weights::Within).is_ok();
         assert!(seeds.iter().all(|seed| graph::describe(seed[1..].to_vec()).is_ok()));
         assert!(seeds.iter().filter(rewritten).count() > seeds.len() / 2);
+        let fused = seeds.iter().filter(|seed| graph::fuse(seed[1..].to_vec()).is_ok()).count();
+        assert!(fused > seeds.len() / 3, "{fused} of {}", seeds.len());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use crate::cli::Exit;
-use crate::engine::{Device, Settings};
+use crate::engine::{Attention, Device, Settings};
 use crate::scorer::{self, Inspection};
 use serde::Serialize;
 use std::path::Path;
@@ -23,12 +23,13 @@ pub struct Inspected {
 ///
 /// # Errors
 /// There is no such directory ([`Exit::Usage`]), or the model can't be loaded ([`Exit::Unavailable`]).
-pub async fn inspect(path: &Path, device: Device, threads: usize) -> Result<Inspected, Failure> {
+pub async fn inspect(path: &Path, device: Device, attention: Attention, threads: usize) -> Result<Inspected, Failure> {
     if !path.is_dir() {
         let what = format!("{}: no such directory; give the one that holds model.onnx", path.display());
         return Err(Failure::new(Exit::Usage, what));
     }
-    let settings = Settings { path: path.to_owned(), device: device.into(), threads, ..Settings::default() };
+    let (owned, device) = (path.to_owned(), device.into());
+    let settings = Settings { path: owned, device, attention, threads, ..Settings::default() };
     let inspection = scorer::inspect(&settings).await?;
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
     Ok(Inspected { inspection, threads, peak_memory_bytes: peak_memory_bytes() })

@@ -6,7 +6,7 @@
 use super::compile::Compile;
 use super::dlq::Dlq;
 use super::exit::Exit;
-use crate::engine::Device;
+use crate::engine::{Attention, Device};
 use crate::telemetry::Format;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -151,6 +151,10 @@ pub struct Inspect {
     /// auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
+
+    /// How attention is computed: auto (fused on a GPU), plain or fused
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub attention: Attention,
 
     /// Threads on the CPU; 0 takes all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -468,11 +472,13 @@ mod tests {
 
     #[test]
     fn a_model_is_inspected_in_its_directory() {
-        let inspect = Inspect { directory: "m".into(), json: true, device: Device::Cuda(1), threads: 2 };
-        let line = "tamis model inspect m --json --device cuda:1 --threads 2";
+        let (directory, device, attention) = ("m".into(), Device::Cuda(1), Attention::Plain);
+        let inspect = Inspect { directory, json: true, device, attention, threads: 2 };
+        let line = "tamis model inspect m --json --device cuda:1 --attention plain --threads 2";
         assert_eq!(read(line).unwrap().command, Command::Model(Model::Inspect(inspect)));
         assert!(refused("tamis model inspect").1.contains("<DIRECTORY>"));
         assert!(refused("tamis model inspect m --device tpu").1.contains("cuda:N"));
+        assert!(refused("tamis model inspect m --attention flash").1.contains("fused"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 pub(super) fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let inspected = block_on(app::inspect(&args.directory, args.device, args.threads))?;
+    let inspected = block_on(app::inspect(&args.directory, args.device, args.attention, args.threads))?;
     let text = match args.json {
         true => serde_json::to_string(&inspected).map_err(app::bug)? + "\n",
         false => page(&inspected),
@@ -139,6 +139,11 @@ impl Page {
                 format_args!("hoisted: {} matrix products behind {}", model.moved_products, cut.join(", ")),
             ),
             Some(why) => self.line("head", format_args!("full: {why}")),
+        }
+        match (standing.fused_attentions, &standing.why_plain) {
+            (0, None) => self.line("attention", "plain, as exported"),
+            (0, Some(why)) => self.line("attention", format_args!("plain: {why}")),
+            (count, _) => self.line("attention", format_args!("fused: {count}")),
         }
         match (standing.difference_nats, standing.exact_nats) {
             (Some(moved), Some(nats)) => self.line(

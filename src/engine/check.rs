@@ -7,13 +7,15 @@
 //! same numbers, and behind it nothing is quantised anew, so that they agree to rounding or are not the same. What the optimiser
 //! then does to the rewritten graph is bounded too.
 //!
+//! A graph whose attentions are fused is proved in the same way; where it can't be, the same graph with plain attention is, and runs.
+//!
 //! A graph that was converted to half precision as well is held to the file's graph in its own precision, by a tolerance of its own, and
 //! there is no second chance: a conversion that can't be proved here does not run.
 
 use super::batch::Batch;
 use super::load::Export;
 use super::onnx::{Onnx, Optimiser};
-use super::{Needs, Reading, Settings, Vocabulary, model};
+use super::{Attention, Needs, Reading, Settings, Vocabulary, model};
 
 /// With the optimiser off, quantised graphs differ by what follows the cut: products in another order, in single precision.
 const EXACT_NATS_MAX: f64 = 1e-3;
@@ -39,30 +41,75 @@ pub(super) struct Compared {
     pub(super) difference_nats: f64,
     /// The same without the optimiser, where that was asked.
     pub(super) exact_nats: Option<f64>,
+    /// How many attentions of the rewritten graph are fused, or why none of them is where they were to be.
+    pub(super) attention: Result<usize, String>,
 }
 
-/// Makes the rewritten graph's session, and compares its readings with the reference.
+/// Makes the rewritten graph's session, and compares its readings with the reference. Where attention is to be fused, that graph is tried first;
+/// the plain one stands in for it.
 ///
 /// # Errors
 /// The graph can't be rewritten, or the rewritten one does not run.
 pub(super) fn hoisted<R>(
-    (settings, vocabulary, needs): (&Settings, &Vocabulary, Needs),
+    loading: (&Settings, &Vocabulary, Needs),
     export: Export<R>,
     reference: &Reference,
 ) -> Result<Compared, String>
 where
     R: FnOnce(Vec<u8>) -> Result<Vec<u8>, String>,
 {
+    let (settings, ..) = loading;
     let bytes = std::fs::read(settings.path.join(model::GRAPH)).map_err(|error| error.to_string())?;
-    let graph = (export.rewrite)(bytes)?;
-    let load = |optimiser| Onnx::load_hoisted(settings, &graph, needs, optimiser).map_err(|error| error.to_string());
+    let Export { rewrite, fuse, tolerance_nats, leaps, converted_nats, .. } = export;
+    let graph = rewrite(bytes)?;
+    let bounds = Bounds { tolerance_nats, leaps, converted_nats };
+    if !settings.attention.is_fused(reference.provider) {
+        return compared(loading, &graph, bounds, reference);
+    }
+    let fused = fuse(&graph).and_then(|(fused, attentions)| {
+        let found = compared(loading, &fused, bounds, reference)?;
+        match found.outcome {
+            Ok(onnx) => Ok(Compared { outcome: Ok(onnx), attention: Ok(attentions), ..found }),
+            Err(why) => Err(why),
+        }
+    });
+    let why = match fused {
+        Ok(fused) => return Ok(fused),
+        Err(why) => why,
+    };
+    match settings.attention {
+        // Somebody asked for it.
+        Attention::Fused => tracing::warn!(path = %settings.path.display(), why, "attention is not fused"),
+        Attention::Auto | Attention::Plain => {
+            tracing::info!(path = %settings.path.display(), why, "attention is not fused");
+        }
+    }
+    Ok(Compared { attention: Err(why), ..compared(loading, &graph, bounds, reference)? })
+}
+
+/// How far readings may lie apart; as in [`Export`].
+#[derive(Clone, Copy)]
+struct Bounds {
+    tolerance_nats: f64,
+    leaps: bool,
+    converted_nats: Option<f64>,
+}
+
+/// Makes the session of `graph`, and compares its readings with the reference.
+fn compared(
+    (settings, vocabulary, needs): (&Settings, &Vocabulary, Needs),
+    graph: &[u8],
+    bounds: Bounds,
+    reference: &Reference,
+) -> Result<Compared, String> {
+    let load = |optimiser| Onnx::load_hoisted(settings, graph, needs, optimiser).map_err(|error| error.to_string());
     let mut onnx = load(Optimiser::On)?;
     if onnx.provider() != reference.provider {
         return Err(format!("the rewritten graph runs on {} only", onnx.provider()));
     }
     let difference_nats = distance(&mut onnx, reference)?;
-    let compared = |outcome, exact_nats| Ok(Compared { outcome, difference_nats, exact_nats });
-    if let Some(converted_nats) = export.converted_nats {
+    let compared = |outcome, exact_nats| Ok(Compared { outcome, difference_nats, exact_nats, attention: Ok(0) });
+    if let Some(converted_nats) = bounds.converted_nats {
         // Rounding is what the conversion does: there is no order of computing in which it would go away.
         let differ = || {
             format!(
@@ -71,23 +118,23 @@ where
         };
         return compared(if difference_nats <= converted_nats { Ok(onnx) } else { Err(differ()) }, None);
     }
-    if difference_nats <= export.tolerance_nats {
+    if difference_nats <= bounds.tolerance_nats {
         return compared(Ok(onnx), None);
     }
     // One session at a time.
     drop(onnx);
     let differ = format!("the rewritten graph's scores differ by {difference_nats:.1e} nats");
     let exact_nats = distance(&mut load(Optimiser::Off)?, reference)?;
-    let exact_nats_max = if export.leaps { EXACT_NATS_MAX } else { export.tolerance_nats };
+    let exact_nats_max = if bounds.leaps { EXACT_NATS_MAX } else { bounds.tolerance_nats };
     if exact_nats > exact_nats_max {
         return compared(Err(format!("{differ}, and by {exact_nats:.1e} without optimisation")), Some(exact_nats));
     }
-    let allowed_nats = match export.leaps {
-        false => ROUNDINGS_APART * export.tolerance_nats,
+    let allowed_nats = match bounds.leaps {
+        false => ROUNDINGS_APART * bounds.tolerance_nats,
         true => {
             let full = Onnx::load(settings, vocabulary.size, needs, Optimiser::On);
             let own_nats = distance(&mut full.map_err(|error| error.to_string())?, reference)?;
-            LEAPS_APART * own_nats + export.tolerance_nats
+            LEAPS_APART * own_nats + bounds.tolerance_nats
         }
     };
     tracing::debug!(difference_nats, exact_nats, allowed_nats, "proved the rewriting without the optimiser");

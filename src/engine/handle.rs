@@ -318,6 +318,8 @@ impl Engine {
             difference_nats: None,
             exact_nats: None,
             why_full: None,
+            fused_attentions: 0,
+            why_plain: None,
             company_nats: None,
             padded: true,
             batch_tokens: budget.tokens,

@@ -27,6 +27,9 @@ pub(super) const SHORT_RUNS: usize = 3;
 /// Tokens of the rows on which the two are compared.
 const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
 
+/// Makes a rewritten graph's attentions one operator each; returns the graph and how many they are, at least one, or why it can't.
+pub type Fuse = fn(&[u8]) -> Result<(Vec<u8>, usize), String>;
+
 /// What is known of a model's file by those who can read it.
 #[derive(Debug, Clone)]
 pub struct Export<R> {
@@ -42,6 +45,8 @@ pub struct Export<R> {
     pub converted_nats: Option<f64>,
     /// Makes the rewritten graph of the file's bytes, or says why it can't.
     pub rewrite: R,
+    /// Fuses what `rewrite` returned, where the settings ask for it.
+    pub fuse: Fuse,
 }
 
 /// How a model runs, and why so.
@@ -53,6 +58,10 @@ pub struct Standing {
     pub precision: &'static str,
     /// Where readings are made: `hoisted`, within the model and at scored positions only, or `full`, from all logits.
     pub head: &'static str,
+    /// How many attentions are computed by one operator each; 0 where attention is plain.
+    pub fused_attentions: usize,
+    /// Why attention is plain where it was to be fused; else absent.
+    pub why_plain: Option<String>,
     /// The largest difference between the two heads on the batch of the check, in nats; absent if they could not be compared.
     pub difference_nats: Option<f64>,
     /// The same with ONNX Runtime's optimiser off for both; absent where the first was enough, or nothing could be compared.
@@ -99,9 +108,9 @@ where
     }
     let is_converted = export.converted_nats.is_some();
     let compared = reference.and_then(|reference| check::hoisted((settings, vocabulary, needs), export, &reference));
-    let (hoisted, difference_nats, exact_nats) = match compared {
-        Ok(compared) => (compared.outcome, Some(compared.difference_nats), compared.exact_nats),
-        Err(why) => (Err(why), None, None),
+    let (hoisted, difference_nats, exact_nats, attention) = match compared {
+        Ok(compared) => (compared.outcome, Some(compared.difference_nats), compared.exact_nats, compared.attention),
+        Err(why) => (Err(why), None, None, Ok(0)),
     };
     let (onnx, why_full) = match hoisted {
         Ok(onnx) => (onnx, None),
@@ -121,7 +130,7 @@ where
     let mut runner = Runner::Onnx(Box::new(onnx));
     let batch_cost = warm_up(&mut runner, vocabulary, budget, head)?;
     let budget = Budget { batch_cost: if padded { batch_cost } else { 0 }, ..budget };
-    tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), "loaded model");
+    tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), ?attention, "loaded model");
     let standing = Standing {
         provider,
         precision: settings.precision.as_str(),
@@ -129,6 +138,8 @@ where
         difference_nats,
         exact_nats,
         why_full,
+        fused_attentions: attention.as_ref().copied().unwrap_or(0),
+        why_plain: attention.err(),
         company_nats,
         padded,
         batch_tokens: budget.tokens,

@@ -31,12 +31,12 @@ pub use devices::{Device, Devices};
 pub use error::Error;
 pub use handle::{Engine, Vocabulary, Work};
 pub use library::runtime;
-pub use load::{Export, Standing};
+pub use load::{Export, Fuse, Standing};
 pub use model::{encoder_sha256, files, graph_sha256, write_manifest};
 pub use passes::Passes;
 pub use reading::{Needs, Reading, Spread};
 pub use rows::{HIDDEN, OnePass};
-pub use settings::{Fallback, HeadCheck, Precision, Settings};
+pub use settings::{Attention, Fallback, HeadCheck, Precision, Settings};
 pub use small::SmallGraph;
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub(super) fn load(
         difference_nats: None,
         exact_nats: None,
         why_full: None,
+        fused_attentions: 0,
+        why_plain: None,
         company_nats: company,
         padded,
         batch_tokens: budget.tokens,

@@ -4,6 +4,7 @@ use super::Devices;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// One model and how to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -25,6 +26,10 @@ pub struct Settings {
     /// scorer's identity. It is for GPUs: a CPU gains nothing, and has no bf16. A conversion that can't be proved against the model's own
     /// graph on the device is an error.
     pub precision: Precision,
+    /// How attention is computed for masked scores: `plain`, node by node as exported; `fused`, each attention as one operator of ONNX Runtime's, where the graph has it
+    /// in a form that is known; `auto`: fused on a GPU, plain on the CPU. Scores move by rounding only, which is checked as the model is loaded; what can't be
+    /// fused, or does not score the same then, runs plain, and the log says why.
+    pub attention: Attention,
     /// What to do with a model whose masked-LM head can't tell sentences from shuffled ones.
     pub head_check: HeadCheck,
     /// Threads of the CPU provider, for each session; 0 takes all cores, shared out where there are several sessions.
@@ -44,6 +49,7 @@ impl Default for Settings {
             device_fallback: Fallback::default(),
             device_memory_mib: 0,
             precision: Precision::default(),
+            attention: Attention::default(),
             head_check: HeadCheck::default(),
             threads: 0,
             budget_tokens: 2048,
@@ -87,6 +93,43 @@ impl Precision {
     }
 }
 
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attention {
+    /// Fused on a GPU, plain on the CPU.
+    #[default]
+    Auto,
+    /// Two products and a softmax, as exported.
+    Plain,
+    /// One operator, where the graph has a form that is known.
+    Fused,
+}
+
+impl FromStr for Attention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "plain" => Ok(Self::Plain),
+            "fused" => Ok(Self::Fused),
+            _ => Err(format!("unknown attention {text:?}: use auto, plain or fused")),
+        }
+    }
+}
+
+impl Attention {
+    /// Whether it is to be fused on this provider, `cpu` or `cuda`.
+    pub(super) fn is_fused(self, provider: &str) -> bool {
+        match self {
+            Self::Auto => provider == "cuda",
+            Self::Plain => false,
+            Self::Fused => true,
+        }
+    }
+}
+
 /// What a failed health check of the masked-LM head leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -115,6 +158,10 @@ mod tests {
             let read = toml::from_str::<Settings>(&format!("precision = {:?}", precision.as_str())).unwrap();
             assert_eq!(read.precision, precision);
         }
+        assert!(toml::from_str::<Settings>("attention = \"flash\"").unwrap_err().to_string().contains("fused"));
+        let plain = toml::from_str::<Settings>("attention = \"plain\"").unwrap().attention;
+        assert!(!plain.is_fused("cuda") && Attention::Fused.is_fused("cpu"));
+        assert!(Attention::Auto.is_fused("cuda") && !Attention::Auto.is_fused("cpu"));
         assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
     }
 }

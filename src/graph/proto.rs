@@ -237,6 +237,8 @@ pub(super) const FLOAT: i32 = 1;
 pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType` of int64.
 pub(super) const INT64: i32 = 7;
+/// `AttributeProto.AttributeType` of a number.
+const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType` of an integer.
 const ATTRIBUTE_INT: i32 = 2;
 /// `AttributeProto.AttributeType` of a list of integers.
@@ -322,6 +324,18 @@ impl Node {
             name: Some(name.to_owned()),
             kind: Some(ATTRIBUTE_INT),
             i: Some(value),
+            ..Attribute::default()
+        };
+        self.attribute.push(attribute);
+        self
+    }
+
+    /// The same with an attribute that is a number.
+    pub(super) fn with_float(mut self, name: &str, value: f32) -> Self {
+        let attribute = Attribute {
+            name: Some(name.to_owned()),
+            kind: Some(ATTRIBUTE_FLOAT),
+            f: Some(value),
             ..Attribute::default()
         };
         self.attribute.push(attribute);

@@ -164,7 +164,7 @@ impl Model {
         };
         let leaps = facts.precision == Precision::Integer;
         let converted_nats = half.map(compile::one_token_nats_max);
-        let export = Export { weights: facts.external, tolerance_nats, leaps, converted_nats, rewrite };
+        let export = Export { weights: facts.external, tolerance_nats, leaps, converted_nats, rewrite, fuse };
         let engine = Engine::load(settings, vocabulary, needs, export)?;
         Ok(Self { quantised: leaps, ..Self::of((name, &settings.path), card, tokenizer, engine, needs) })
     }
@@ -339,6 +339,14 @@ pub(super) fn hoisted_with(bytes: Vec<u8>, needs: Needs, weights: &Weights) -> R
         "moved the head behind the scored positions"
     );
     Ok(rewritten.bytes)
+}
+
+/// A rewritten graph with each attention as one operator, and how many they are.
+fn fuse(graph: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    let start = Instant::now();
+    let fused = graph::fuse(graph.to_vec()).map_err(|error| error.to_string())?;
+    tracing::debug!(attentions = fused.attentions, spent_ms = start.elapsed().as_millis(), "fused the attention");
+    Ok((fused.bytes, fused.attentions))
 }
 
 fn prepare(

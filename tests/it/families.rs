@@ -217,6 +217,11 @@ async fn a_second_head_beside_the_first_is_left_out() {
     assert!(worst <= 1e-4, "{worst} nats");
 }
 
+/// Nothing here asks for it.
+fn unfused(_: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    Err("it is not asked for".to_owned())
+}
+
 /// What a graph's file reads at every fifth position of a row, with its weights copied into the rewritten graph or left in the file.
 async fn readings(
     dir: &Path,
@@ -231,7 +236,8 @@ async fn readings(
         Ok(rewritten) => Ok(rewritten.bytes),
         Err(error) => Err(error.to_string()),
     };
-    let export = engine::Export { weights: Vec::new(), tolerance_nats, leaps, converted_nats: None, rewrite };
+    let (weights, fuse) = (Vec::new(), unfused);
+    let export = engine::Export { weights, tolerance_nats, leaps, converted_nats: None, rewrite, fuse };
     let engine = engine::Engine::load(&settings(dir), vocabulary, Needs::default(), export).unwrap();
     let mut passes = engine::Passes::over((0..31_u32).map(|at| 5 + at * 7 % 80).collect::<Vec<_>>().into());
     (0..31).step_by(5).for_each(|at| passes.mask([at]));
@@ -291,6 +297,7 @@ async fn another_quantised_model_is_not_taken_for_rounding() {
         leaps: true,
         converted_nats: None,
         rewrite: |_| Ok(other),
+        fuse: unfused,
     };
     let engine = engine::Engine::load(&settings(&deep), vocabulary, Needs::default(), export).unwrap();
     let standing = engine.standing();

@@ -9,6 +9,7 @@
     reason = "this is a test"
 )]
 
+mod attention;
 mod broker;
 mod cache;
 mod chaos;

@@ -134,7 +134,8 @@ fn engine(path: &Path, vocabulary: &Vocabulary, needs: Needs, hoisted: bool) -> 
         true => rewrite(bytes, needs),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, converted_nats: None, rewrite };
+    let export =
+        Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, converted_nats: None, rewrite, fuse };
     let engine = Engine::load(&settings, vocabulary.clone(), needs, export).unwrap();
     assert_eq!(engine.head(), if hoisted { "hoisted" } else { "full" });
     engine
@@ -145,6 +146,11 @@ fn rewrite(bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>, String> {
     graph::rewrite(bytes, outputs, &graph::Weights::Within)
         .map(|rewritten| rewritten.bytes)
         .map_err(|error| error.to_string())
+}
+
+/// Attention is plain on the CPU: nobody asks.
+fn fuse(_: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    Err("it is not asked for".to_owned())
 }
 
 fn vocabulary(config: &Value) -> Vocabulary {
@@ -284,6 +290,7 @@ async fn a_rewritten_graph_that_is_not_the_models_is_not_used() {
             leaps: false,
             converted_nats: None,
             rewrite: |_| Ok(wrong),
+            fuse,
         };
         let engine = Engine::load(&settings, vocabulary.clone(), Needs::default(), export).unwrap();
         assert!(engine.head() == "full" && engine.standing().why_full.is_some());
@@ -301,8 +308,14 @@ async fn a_gpu_that_can_not_be_used_is_an_error_unless_the_cpu_is_allowed_by_nam
         let device = engine::Device::Cuda(4095).into();
         let settings = engine::Settings { path: fixture(MODELS[0]), device, device_fallback, ..Default::default() };
         let rewrite = move |bytes| rewrite(bytes, Needs::default());
-        let export =
-            Export { weights: Vec::new(), tolerance_nats: TOLERANCE, leaps: false, converted_nats: None, rewrite };
+        let export = Export {
+            weights: Vec::new(),
+            tolerance_nats: TOLERANCE,
+            leaps: false,
+            converted_nats: None,
+            rewrite,
+            fuse,
+        };
         Engine::load(&settings, vocabulary.clone(), Needs::default(), export)
     };
     let refused = load(engine::Fallback::None).err().unwrap().to_string();

@@ -19,7 +19,7 @@ use super::facts::HALVES;
 use super::index::Index;
 use super::proto::{FLOAT, Graph, Model, Node, Tensor};
 use super::splice::{self, Weights};
-use super::{Error, facts, local, wire, within};
+use super::{Error, assemble::assemble, facts, local, wire, within};
 use kinds::Kind;
 use plan::Plan;
 use prost::Message;
@@ -139,30 +139,6 @@ fn refuse_unfamiliar(opset: i64, half: Half, model: &Model, graph: &Graph) -> Re
         ));
     }
     graph.node.iter().try_for_each(|node| kinds::kind(node, half).map(drop))
-}
-
-/// The graph over its new nodes, without those that nobody needs.
-fn assemble(mut graph: Graph, mut nodes: Vec<Node>, weights: Vec<Tensor>) -> Result<Graph, Error> {
-    let mut needed: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-    let mut kept = Vec::with_capacity(nodes.len());
-    while let Some(node) = nodes.pop() {
-        if node.output.iter().any(|output| needed.contains(output)) {
-            needed.extend(node.input.iter().cloned().chain(within::read_by(&node)?));
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    let mut initializer = std::mem::take(&mut graph.initializer);
-    let before: HashSet<String> = initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
-    initializer.extend(weights);
-    graph.initializer = splice::read_by(&kept, initializer)?;
-    // Older files list weights among the inputs; those that are gone are none.
-    let left: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
-    graph.input.retain(|input| !before.contains(input.name()) || left.contains(input.name()));
-    graph.node = kept;
-    // Notes on values that are gone would be refused.
-    graph.value_info.clear();
-    Ok(graph)
 }
 
 /// Moves a weight's bytes to the end of `apart`, unless they are few.
