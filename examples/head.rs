@@ -64,7 +64,8 @@ fn load(path: &Path, hoisted: bool, threads: usize) -> Result<Engine, Failure> {
             .map_err(|error| error.to_string()),
         false => Err("full logits are wanted".to_owned()),
     };
-    let export = Export { weights: Vec::new(), tolerance_nats: 1e-4, leaps: false, converted_nats: None, rewrite };
+    let (weights, fuse) = (Vec::new(), unfused);
+    let export = Export { weights, tolerance_nats: 1e-4, leaps: false, converted_nats: None, rewrite, fuse };
     let engine = Engine::load(&settings, vocabulary, Needs::default(), export)?;
     match (engine.head() == "hoisted") == hoisted {
         true => Ok(engine),
@@ -119,4 +120,9 @@ fn peak_mib() -> Result<usize, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no peak in /proc/self/status")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? / 1024)
+}
+
+/// Attention is plain on the CPU: nobody asks.
+fn unfused(_: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    Err("it is not asked for".to_owned())
 }
