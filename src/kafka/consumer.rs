@@ -6,7 +6,7 @@ use super::driver::{Driver, Wishes};
 use super::error::{Error, property};
 use super::groups::{anchored, is_consumer_protocol, is_pattern};
 use super::settings::SourceSettings;
-use super::{placing, secrets};
+use super::{placing, secrets, sight};
 use crate::corpus::Outlet;
 use crate::telemetry::Board;
 use rdkafka::ClientConfig;
@@ -46,6 +46,7 @@ impl Consumer {
         let context = Context::new(outlet.notices.clone(), revoke_budget, reset, board);
         let consumer: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|error| property("source.kafka", &error))?;
+        consumer.context().sight.watch(consumer.client(), &settings.brokers);
         let metadata = consumer
             .fetch_metadata(None, REACH_BUDGET)
             .map_err(|error| Error::Unreachable { brokers: settings.brokers.clone(), message: error.to_string() })?;
@@ -120,14 +121,13 @@ pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, E
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
-        .set("statistics.interval.ms", "2000")
+        .set("statistics.interval.ms", sight::EVERY_MS)
         .set("auto.offset.reset", "earliest")
         // What waits in the client library counts into the worker's memory: docs/performance.md says how.
         .set("queued.max.messages.kbytes", "32768")
         .set("fetch.max.bytes", "8388608")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "60000")
-        .set(super::opening::FIND_AGAIN.0, super::opening::FIND_AGAIN.1)
         .set("allow.auto.create.topics", "false");
     if !is_consumer_protocol(&settings.properties) {
         config.set("partition.assignment.strategy", "cooperative-sticky");

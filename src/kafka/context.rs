@@ -3,6 +3,7 @@
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
 use super::placing::{Unplaced, place};
+use super::sight::Sight;
 use crate::corpus::{Lane, Notice, Position};
 use crate::telemetry::{Board, metrics};
 use rdkafka::ClientContext;
@@ -46,12 +47,15 @@ pub(crate) struct Context {
     /// Where a partition begins for which nothing is committed.
     reset: Offset,
     board: Board,
+    /// Finds brokers again.
+    pub(super) sight: Sight,
 }
 
 impl Context {
     pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, reset: Offset, board: Board) -> Self {
         let [changed, paused, leaving] = [false; 3].map(AtomicBool::new);
-        Self { notices, revoke_budget, assignment: Mutex::default(), changed, paused, leaving, reset, board }
+        let (assignment, sight) = (Mutex::default(), Sight::default());
+        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, board, sight }
     }
 
     fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -213,6 +217,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.sight.look(&statistics);
         // The coordinator's connection is listed a second time, without a number of its own.
         let up = statistics.brokers.values().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count();
         self.board.set_brokers_up(up);

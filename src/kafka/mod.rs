@@ -26,6 +26,7 @@ mod record;
 mod replay;
 mod secrets;
 mod settings;
+mod sight;
 pub mod survey;
 mod tail;
 

@@ -10,9 +10,6 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
-/// A cluster whose only broker hung for a while may answer that it has none; the client library (2.12) then forgets the broker, and by its default goes back to
-/// the addresses it was given after five minutes only: later than this program gives up.
-pub(super) const FIND_AGAIN: (&str, &str) = ("metadata.recovery.rebootstrap.trigger.ms", "15000");
 /// The longest that a new producer waits for its transactional id.
 pub(super) const INIT_BUDGET: Duration = Duration::from_secs(75);
 
@@ -69,7 +66,7 @@ pub(super) fn client_config(
         .set("queue.buffering.max.kbytes", "262144")
         // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
         .set("transaction.timeout.ms", "30000")
-        .set(FIND_AGAIN.0, FIND_AGAIN.1)
+        .set("statistics.interval.ms", super::sight::EVERY_MS)
         .set("allow.auto.create.topics", "false");
     let own_brokers = !sink.brokers.is_empty();
     if let (Some(source), false) = (source, own_brokers) {

@@ -10,14 +10,15 @@ use super::context::log;
 use super::error::{DeliveryError, Error, Refusal, property};
 use super::opening::{INIT_BUDGET, check_topic, client_config, init_transactions, transaction_timeout};
 use super::settings::{SinkSettings, SourceSettings};
+use super::sight::Sight;
 use super::{Consumer, partition, record};
 use crate::corpus::{Class, Header, Origin, Position};
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -85,6 +86,7 @@ impl Failures {
 
 pub(super) struct DeliveryContext {
     failures: Arc<Failures>,
+    sight: Sight,
 }
 
 impl ClientContext for DeliveryContext {
@@ -95,6 +97,10 @@ impl ClientContext for DeliveryContext {
     fn error(&self, error: KafkaError, reason: &str) {
         // The log callback has said it already.
         tracing::debug!(%error, reason, "kafka producer error");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.sight.look(&statistics);
     }
 }
 
@@ -147,11 +153,12 @@ impl Producer {
         topics: &[Arc<str>],
         fenced: &'static str,
     ) -> Result<Self, Error> {
-        let failures = Arc::new(Failures::default());
+        let (failures, sight) = (Arc::new(Failures::default()), Sight::default());
         let config = client_config(source.as_ref().map(|(settings, _)| *settings), sink, guarantee)?;
         let producer: ThreadedProducer<DeliveryContext> = config
-            .create_with_context(DeliveryContext { failures: Arc::clone(&failures) })
+            .create_with_context(DeliveryContext { failures: Arc::clone(&failures), sight: sight.clone() })
             .map_err(|error| property("sink.kafka", &error))?;
+        sight.watch(producer.client(), config.get("bootstrap.servers").unwrap_or_default());
         for topic in topics {
             check_topic(&producer, topic)?;
         }

@@ -208,14 +208,17 @@ impl Drop for Hold {
 fn a_long_backlog_with_a_stalled_sink_and_a_stalled_device_stays_within_the_bound() {
     let count: u64 = if is_long() { 100_000 } else { 20_000 };
     let mut bench = Bench::new("backlog", 4);
+    let frozen = Instant::now();
     bench.sink.signal("-STOP");
     produce(&mut bench.referee, &bench.topics, 0, count);
     let full = wait_full(&bench.worker);
     assert!((full - bench.bounds.documents as f64).abs() < 0.5, "{full} in flight");
     bench.hold(&format!("{count} documents of backlog, a sink that takes nothing"));
-    // So long that the sink's only broker takes itself for dead when it wakes: the client library then forgot it for five minutes, and the worker gave up.
-    sleep(Duration::from_secs(50));
+    // So long that the sink's only broker takes itself for dead when it wakes: the client library then forgot it for five minutes, and the worker gave up. Not
+    // longer, however slow this machine is: after 150 s without an answer a worker rightly gives up.
+    sleep(Duration::from_secs(100).saturating_sub(frozen.elapsed()));
     bench.sink.signal("-CONT");
+    eprintln!("the sink was frozen for {} s", frozen.elapsed().as_secs());
     wait_delivered(&bench.worker, if is_long() { count as f64 } else { 4_000.0 });
     bench.hold("the same, flowing again");
     let (again, pauses) = (refetched(&bench.worker), bench.worker.metric("tamis_kafka_fetching_paused_total"));

@@ -200,7 +200,7 @@ impl Worker {
 
     /// The value of a series in `/metrics`, all its labels summed; 0 if absent.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, body) = self.get("/metrics").expect("metrics");
+        let Some((_, body)) = self.get("/metrics") else { panic!("no answer to /metrics:\n{}", self.log()) };
         body.lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
