@@ -51,10 +51,11 @@ fn page(inspected: &Inspected) -> String {
     }
     let memory = inspected.peak_memory_bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let standing = &inspected.inspection.standing;
+    let bound = if standing.bound { " through page-locked memory" } else { "" };
     page.line(
         "here",
         format_args!(
-            "{}, {} threads, batches of {} tokens and {} scored positions at most; {memory} of memory at the peak",
+            "{}, {} threads, batches of {} tokens and {} scored positions at most{bound}; {memory} of memory at the peak",
             standing.provider, inspected.threads, standing.batch_tokens, standing.batch_positions
         ),
     );

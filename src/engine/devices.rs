@@ -44,6 +44,14 @@ impl Devices {
         self.0.first().copied().unwrap_or_default()
     }
 
+    /// The number of the first device among GPUs; 0 where it is none.
+    pub(super) fn number(&self) -> u16 {
+        match self.first() {
+            Device::Cuda(number) => number,
+            Device::Auto | Device::Cpu => 0,
+        }
+    }
+
     /// What tells the devices apart: their names, a later one of the same name with its count, as in `cpu` and `cpu#2`.
     pub(super) fn labels(&self) -> Vec<String> {
         let label =

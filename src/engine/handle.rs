@@ -320,6 +320,7 @@ impl Engine {
             why_full: None,
             fused_attentions: 0,
             why_plain: None,
+            bound: false,
             company_nats: None,
             padded: true,
             batch_tokens: budget.tokens,

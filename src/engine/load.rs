@@ -30,6 +30,11 @@ const CHECK_TOKENS: [usize; 4] = [48, 33, 7, 20];
 /// Makes a rewritten graph's attentions one operator each; returns the graph and how many they are, at least one, or why it can't.
 pub type Fuse = fn(&[u8]) -> Result<(Vec<u8>, usize), String>;
 
+/// Tokens of the long rows on which fused attention is compared with plain: from 256 on, and at multiples of 16, GPUs have other kernels for it.
+const LONG_TOKENS: [usize; 2] = [272, 200];
+/// One in so many of their tokens is masked and scored.
+const LONG_STEP: usize = 64;
+
 /// What is known of a model's file by those who can read it.
 #[derive(Debug, Clone)]
 pub struct Export<R> {
@@ -62,6 +67,8 @@ pub struct Standing {
     pub fused_attentions: usize,
     /// Why attention is plain where it was to be fused; else absent.
     pub why_plain: Option<String>,
+    /// Whether batches go through page-locked memory that is bound to the session, as on GPUs.
+    pub bound: bool,
     /// The largest difference between the two heads on the batch of the check, in nats; absent if they could not be compared.
     pub difference_nats: Option<f64>,
     /// The same with ONNX Runtime's optimiser off for both; absent where the first was enough, or nothing could be compared.
@@ -123,14 +130,15 @@ where
             (Onnx::load(settings, vocabulary.size, needs, Optimiser::On)?, Some(why))
         }
     };
-    let (provider, head) = (onnx.provider(), onnx.head());
+    let (provider, head, bound) = (onnx.provider(), onnx.head(), onnx.is_bound());
     let budget = budget(settings.budget_tokens, vocabulary.width.max(vocabulary.size), needs, head);
     metrics::device_provider(provider);
     metrics::device_loaded(head.as_str(), budget.tokens);
     let mut runner = Runner::Onnx(Box::new(onnx));
     let batch_cost = warm_up(&mut runner, vocabulary, budget, head)?;
     let budget = Budget { batch_cost: if padded { batch_cost } else { 0 }, ..budget };
-    tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), ?attention, "loaded model");
+    let fused_attentions = attention.as_ref().copied().unwrap_or(0);
+    tracing::info!(path = %settings.path.display(), provider, head = head.as_str(), fused_attentions, bound, "loaded model");
     let standing = Standing {
         provider,
         precision: settings.precision.as_str(),
@@ -138,8 +146,9 @@ where
         difference_nats,
         exact_nats,
         why_full,
-        fused_attentions: attention.as_ref().copied().unwrap_or(0),
+        fused_attentions,
         why_plain: attention.err(),
+        bound,
         company_nats,
         padded,
         batch_tokens: budget.tokens,
@@ -261,19 +270,30 @@ impl Vocabulary {
     pub(super) fn check_rows(&self) -> Vec<(Vec<u32>, Vec<u32>)> {
         let [longest, ..] = CHECK_TOKENS;
         let room = LOGITS_BYTES_MAX / 3 / (4 * self.width.max(self.size).max(1) * CHECK_TOKENS.len());
+        let tokens = |tokens: usize| (tokens * room.min(longest)).div_ceil(longest).min(self.max_positions);
+        self.random_rows(&CHECK_TOKENS.map(tokens), 5)
+    }
+
+    /// Long rows of random ids, the shorter one padded, for a graph that reads at scored positions only; nothing where the model takes none.
+    pub(super) fn long(&self) -> Option<Batch> {
+        let [longest, ..] = LONG_TOKENS;
+        (self.max_positions >= longest).then(|| self.batch(&self.random_rows(&LONG_TOKENS, LONG_STEP)))
+    }
+
+    /// Rows of these lengths, of random ids that are always the same, with one position in `step` masked.
+    fn random_rows(&self, lengths: &[usize], step: usize) -> Vec<(Vec<u32>, Vec<u32>)> {
         let mut state = 1_u64;
         let mut draw = || {
             // Knuth's congruential generator.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             u32::try_from((state >> 33) % self.size.max(1) as u64).unwrap_or(self.mask_id)
         };
-        let rows = CHECK_TOKENS.map(|tokens| {
-            let tokens = (tokens * room.min(longest)).div_ceil(longest).min(self.max_positions);
-            let ids: Vec<u32> = (0..tokens).map(|_| draw()).collect();
-            let group = (0..).step_by(5).take(ids.len().div_ceil(5)).collect();
+        let rows = lengths.iter().map(|tokens| {
+            let ids: Vec<u32> = (0..*tokens).map(|_| draw()).collect();
+            let group = (0..).step_by(step).take(ids.len().div_ceil(step)).collect();
             (ids, group)
         });
-        rows.to_vec()
+        rows.collect()
     }
 
     /// Rows that nobody waits for.
@@ -325,7 +345,10 @@ mod tests {
         assert_eq!((batch.rows, batch.tokens, batch.real_tokens), (4, 30, 30 + 30 + 7 + 20));
         assert_eq!(batch.targets.len(), 6 + 6 + 2 + 4);
         assert!(batch.ids.iter().all(|id| (0..100).contains(id)));
+        assert!(vocabulary.long().is_none());
         let wide = Vocabulary { width: 250_000, max_positions: 512, ..vocabulary };
+        let long = wide.long().unwrap();
+        assert_eq!((long.rows, long.tokens, long.real_tokens, long.targets.len()), (2, 272, 472, 5 + 4));
         let wide = wide.batch(&wide.check_rows());
         assert_eq!((wide.rows, wide.tokens, wide.real_tokens), (4, 16, 16 + 11 + 3 + 7));
         assert_eq!(wide.targets.len(), 4 + 3 + 1 + 2);

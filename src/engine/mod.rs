@@ -15,6 +15,7 @@ mod device;
 mod devices;
 mod error;
 mod handle;
+mod lane;
 mod library;
 mod load;
 mod model;

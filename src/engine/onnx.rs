@@ -5,12 +5,13 @@
 
 use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
+use super::lane::{Filled, Lane};
 use super::{Device, Error, Fallback, Needs, Reading, Settings, Spread, library, model};
 use half::f16;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
+use ort::session::{Session, SessionOutputs};
+use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, ValueType};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -94,7 +95,7 @@ impl Input {
 
 /// One session on one device.
 pub(super) struct Onnx {
-    session: Session,
+    lane: Lane,
     inputs: Vec<(String, Input)>,
     /// The logits; a rewritten graph's outputs have names of their own.
     logits: String,
@@ -115,7 +116,8 @@ impl Onnx {
         let (session, provider) = session(settings, &path, None, optimiser)?;
         let inputs = inputs(&session, &path, Head::Full)?;
         let logits = output(&session, &path, vocab_size)?;
-        Ok(Self { session, inputs, logits, provider, head: Head::Full, needs })
+        let lane = Lane::new(session, provider, settings.device.number());
+        Ok(Self { lane, inputs, logits, provider, head: Head::Full, needs })
     }
 
     /// Loads a rewritten graph onto the settings' device.
@@ -128,12 +130,24 @@ impl Onnx {
         let path = settings.path.join(model::GRAPH);
         let (session, provider) = session(settings, &path, Some(graph), optimiser)?;
         let inputs = inputs(&session, &path, Head::Hoisted)?;
-        Ok(Self { session, inputs, logits: String::new(), provider, head: Head::Hoisted, needs })
+        let lane = Lane::new(session, provider, settings.device.number());
+        Ok(Self { lane, inputs, logits: String::new(), provider, head: Head::Hoisted, needs })
     }
 
     /// `cpu` or `cuda`.
     pub(super) fn provider(&self) -> &'static str {
         self.provider
+    }
+
+    /// Whether batches go through memory that is bound to the session.
+    pub(super) fn is_bound(&self) -> bool {
+        self.lane.is_bound()
+    }
+
+    /// Binds the CPU's own memory.
+    #[cfg(test)]
+    pub(super) fn bind_on_cpu(&mut self) {
+        self.lane.bind_on_cpu();
     }
 
     /// Where readings are made.
@@ -143,14 +157,10 @@ impl Onnx {
 
     /// One forward pass: what is read at each target, for its original id.
     pub(super) fn score(&mut self, batch: &Batch) -> Result<Scored, Failure> {
-        let filled: Vec<_> = self.inputs.iter().map(|(name, input)| (name, input.fill(batch))).collect();
-        let mut feed: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(filled.len());
-        for (name, (shape, data)) in &filled {
-            let tensor = TensorRef::from_array_view((shape.clone(), &**data)).map_err(|error| failure(&error))?;
-            feed.push((Cow::Borrowed(name.as_str()), tensor.into()));
-        }
+        let filled: Vec<Filled<'_>> =
+            self.inputs.iter().map(|(name, input)| (name.as_str(), input.fill(batch))).collect();
         let start = Instant::now();
-        let outputs = self.session.run(feed).map_err(|error| failure(&error))?;
+        let outputs = self.lane.run(&filled)?;
         let spent = start.elapsed();
         let readings = match self.head {
             Head::Full => picked(batch, &outputs, &self.logits, self.needs)?,

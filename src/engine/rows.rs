@@ -6,14 +6,14 @@
 
 use super::batch::{Batch, Request, Row};
 use super::device::{Failure, Runner, Scored};
+use super::lane::{Filled, Lane};
 use super::load::{self, LOGITS_BYTES_MAX, Loaded, SHORT_RUNS, SHORT_TOKENS, Standing, WARM_UP_TOKENS_MAX};
 use super::onnx::{self, Input};
 use super::queue::Budget;
 use super::{Error, Passes, Settings, Vocabulary, model};
 use crate::telemetry::metrics;
-use ort::session::{Session, SessionInputValue};
-use ort::value::{TensorElementType, TensorRef};
-use std::borrow::Cow;
+use ort::session::Session;
+use ort::value::TensorElementType;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Semaphore, oneshot};
@@ -47,7 +47,7 @@ enum Axes {
 
 /// One session over a model without a masked-LM head.
 pub(super) struct Rows {
-    session: Session,
+    lane: Lane,
     inputs: Vec<(String, Input)>,
     output: String,
     provider: &'static str,
@@ -86,6 +86,7 @@ pub(super) fn load(
         why_full: None,
         fused_attentions: 0,
         why_plain: None,
+        bound: rows.lane.is_bound(),
         company_nats: company,
         padded,
         batch_tokens: budget.tokens,
@@ -103,7 +104,8 @@ impl Rows {
         let inputs = onnx::inputs(&session, &path, onnx::Head::Full)?;
         let refused = |why: String| Error::Model { path: path.clone(), why };
         let output = output(&session, pass).map_err(refused)?;
-        let mut rows = Self { session, inputs, output, provider, pass, width: 0 };
+        let lane = Lane::new(session, provider, settings.device.number());
+        let mut rows = Self { lane, inputs, output, provider, pass, width: 0 };
         let axes = rows.axes(vocabulary).map_err(|failure| refused(failure.why))?;
         rows.width = match (pass, axes) {
             (OnePass::Sequence, Axes::Rows(width))
@@ -153,13 +155,9 @@ impl Rows {
         batch: &Batch,
         read: impl FnOnce(&[i64], &onnx::Logits<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let filled: Vec<_> = self.inputs.iter().map(|(name, input)| (name, input.fill(batch))).collect();
-        let mut feed: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(filled.len());
-        for (name, (shape, data)) in &filled {
-            let tensor = TensorRef::from_array_view((shape.clone(), &**data)).map_err(|error| onnx::failure(&error))?;
-            feed.push((Cow::Borrowed(name.as_str()), tensor.into()));
-        }
-        let outputs = self.session.run(feed).map_err(|error| onnx::failure(&error))?;
+        let filled: Vec<Filled<'_>> =
+            self.inputs.iter().map(|(name, input)| (name.as_str(), input.fill(batch))).collect();
+        let outputs = self.lane.run(&filled)?;
         let (shape, numbers) = onnx::floats(&outputs, &self.output)?;
         read(shape, &numbers)
     }

@@ -126,6 +126,30 @@ async fn every_plain_family_is_fused_layer_by_layer_and_scores_as_it_did() {
     }
 }
 
+/// Its rows are long enough for the second part of the check.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bundled_model_is_fused_and_scores_as_it_did() {
+    let path = root("models/tamis-en");
+    let mut scores = Vec::new();
+    for (attention, fused) in [(Attention::Plain, 0), (Attention::Fused, 4)] {
+        let settings = engine::Settings {
+            head_check: HeadCheck::Refuse,
+            budget_tokens: 2048,
+            ..settings(&path, attention, Precision::AsExported)
+        };
+        let model = Arc::new(Model::load("en", &settings, Needs::default()).await.unwrap());
+        assert_eq!(model.engine().standing().fused_attentions, fused, "{:?}", model.engine().standing());
+        let window = Settings { masking: Masking::Strided, window_tokens: 256, ..Settings::default() };
+        let scorer = Scorer::build("pll", &window, model, Cache::disabled()).unwrap();
+        let text = "The committee will meet on Thursday to discuss what the survey has found. ".repeat(30);
+        let tokens = scorer.surprisals(&text).await.unwrap();
+        scores.push(tokens.iter().map(|token| token.nll).collect::<Vec<f64>>());
+    }
+    let apart = worst(&scores[0], &scores[1]);
+    println!("{apart:.1e} nats");
+    assert!(apart <= 1e-4, "{apart}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_in_half_precision_are_fused_too() {
     for (family, graphs) in PLAIN {

@@ -24,6 +24,7 @@ device = {device}
 head_check = "warn"
 threads = {threads}
 budget_tokens = {budget}
+attention = "{attention}"
 {more}
 [signals.pll]
 kind = "pll"
@@ -104,6 +105,8 @@ def figures(samples, said):
     first, last = samples[0], samples[-1]
     gone = {name: last[name] - first[name] for name in last}
     head = re.search(r"loaded model.*", said)
+    fused = re.search(r"fused_attentions=(\d+)", head.group(0)) if head else None
+    plain = re.search(r"attention is not fused.*", said)
     return {
         "seconds": gone["at"],
         "row_tokens_per_second": gone["tamis_device_row_tokens_total"] / gone["at"],
@@ -112,6 +115,8 @@ def figures(samples, said):
         "idle": 1.0 - gone["tamis_device_run_seconds_sum"] / gone["at"],
         "batches": int(gone["tamis_device_batches_total"]),
         "loaded": head.group(0) if head else "",
+        "fused_attentions": int(fused.group(1)) if fused else None,
+        "why_plain": plain.group(0) if plain else "",
     }
 
 

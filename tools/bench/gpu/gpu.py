@@ -1,7 +1,8 @@
 """Exact and strided scoring on one device: tamis against PyTorch, at equal scores, and against the device's own matrix products. One call.
 
     python tools/bench/gpu/gpu.py --tamis TAMIS [--library FOLDER] [--device cuda:0] [--precision fp16] [--out var/bench-gpu]
-                                  [--models base,xlm,en] [--tokens 128,64,256,512] [--maskings single,strided] [--minutes 25] [--quick]
+                                  [--models base,xlm,en] [--tokens 128,64,256,512] [--maskings single,strided] [--attentions auto,plain]
+                                  [--minutes 25] [--quick]
     python tools/bench/gpu/gpu.py --plan FOLDER        only writes the graphs, for a machine that has no onnx package; give it as --planned there
 
 It installs nothing. It takes a built tamis, the folder with libonnxruntime.so and its CUDA provider (docs/gpu.md says where it comes from), and runs by a Python with torch
@@ -119,25 +120,29 @@ def library(args):
     return files[-1].resolve()
 
 
-def one(args, name, folder, tokens, masking, model, most):
-    """Measures one model at one length; a row of the report."""
+def one(args, name, folder, tokens, masking, attention, model, most, before):
+    """Measures one model at one length with one attention; a row of the report. PyTorch is measured with the first attention, whose row is `before` for the others."""
     config, content = json.loads((folder / "config.json").read_text()), tokens - 2
     stride = None if masking == "single" else STRIDE
     a_document = tokens * (content if stride is None else STRIDE)
     count = max(24, math.ceil(args.guess * (args.seconds + 3) / a_document))
     texts, ids, mask_id = documents(folder, count, content)
-    settings = dict(model=folder, device=json.dumps(args.device), threads=args.threads, budget=args.budget, masking=masking, content=content,
+    settings = dict(model=folder, device=json.dumps(args.device), attention=attention, threads=args.threads, budget=args.budget, masking=masking, content=content,
                     stride=f"stride = {STRIDE}" if stride else "",
                     more=f'precision = "{args.precision}"' if args.precision != "fp32" else "")
-    place = args.out / "runs" / f"{name}-{tokens}-{masking}"
+    place = args.out / "runs" / f"{name}-{tokens}-{masking}-{attention}"
     subprocess.run(["rm", "-rf", str(place)], check=True)
     found, ours = daemon.measure(args.tamis, library(args), place, texts, settings, args.seconds, 120)
     some = sorted(ours)[:args.compared]
     theirs = naive.scores(model, ids[some], stride, mask_id, args.budgets[0]) if some else []
     apart = max((abs(ours[number] - score) for number, score in zip(some, theirs)), default=None)
-    row_tokens, targets, batch = naive.pace(model, ids[:64], stride, mask_id, args.budgets, args.seconds / 2, args.device)
+    if before is None:
+        row_tokens, targets, batch = naive.pace(model, ids[:64], stride, mask_id, args.budgets, args.seconds / 2, args.device)
+    else:
+        row_tokens, targets, batch = (before[key] for key in ("naive_row_tokens", "naive_targets", "naive_batch"))
+    times_first = None if before is None else found["row_tokens_per_second"] / before["row_tokens_per_second"]
     reached = flops(config, tokens, stride, found["row_tokens_per_second"], found["targets_per_second"])
-    return dict(found, model=name, tokens=tokens, masking=masking, flops=reached, of_ceiling=reached / most, naive_row_tokens=row_tokens,
+    return dict(found, model=name, tokens=tokens, masking=masking, attention=attention, times_first=times_first, flops=reached, of_ceiling=reached / most, naive_row_tokens=row_tokens,
                 naive_targets=targets, naive_batch=batch, times_naive=found["targets_per_second"] / targets, nats_apart=apart, compared=len(some))
 
 
@@ -146,16 +151,18 @@ def page(report):
     lines = [f"* {key}: {value}" for key, value in report["versions"].items() if value]
     lines += [f"* {key}: {report[key]}" for key in ("device", "precision", "budget_tokens")]
     lines += [f"* matrix product: {report['ceiling'] / 1e12:.3g} TFLOP/s", "",
-              "| model | T | masking | row tokens/s | targets/s | TFLOP/s | of the product | idle | PyTorch targets/s (batch) | x PyTorch | nats a token apart |",
-              "|---|---|---|---|---|---|---|---|---|---|---|"]
+              "| model | T | masking | attention (fused) | x the first | row tokens/s | targets/s | TFLOP/s | of the product | idle | PyTorch targets/s (batch) | x PyTorch | nats a token apart |",
+              "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         apart = "none delivered" if row["nats_apart"] is None else f"{row['nats_apart']:.1e} ({row['compared']} documents)"
-        lines.append(f"| {row['model']} | {row['tokens']} | {row['masking']} | {row['row_tokens_per_second']:,.0f} | {row['targets_per_second']:,.0f} | "
+        first = "" if row["times_first"] is None else f"{row['times_first']:.2f}"
+        lines.append(f"| {row['model']} | {row['tokens']} | {row['masking']} | {row['attention']} ({row['fused_attentions']}) | {first} | {row['row_tokens_per_second']:,.0f} | {row['targets_per_second']:,.0f} | "
                      f"{row['flops'] / 1e12:.3g} | {row['of_ceiling']:.2f} | {100 * row['idle']:.1f} % | {row['naive_targets']:,.0f} ({row['naive_batch']}) | "
                      f"{row['times_naive']:.2f} | {apart} |")
     lines += ["", "| aim | wanted | reached | |", "|---|---|---|---|"]
     lines += [f"| {aim['what']} | {aim['wanted']:,g} | {aim['reached']} | {aim['verdict']} |" for aim in report["aims"]]
-    lines += [""] + [f"* not run: {what}" for what in report["left_out"]]
+    why = sorted({row["why_plain"] for row in report["rows"] if row["why_plain"]})
+    lines += [""] + [f"* {what}" for what in why] + [f"* not run: {what}" for what in report["left_out"]]
     return "\n".join(lines) + "\n"
 
 
@@ -176,7 +183,7 @@ def aims(rows, counts):
 def main():
     parser = argparse.ArgumentParser()
     for name, default in (("tamis", "target/release/tamis"), ("device", "cuda:0"), ("precision", ""), ("models", "base,xlm,en"),
-                          ("tokens", ""), ("maskings", "single,strided")):
+                          ("tokens", ""), ("maskings", "single,strided"), ("attentions", "")):
         parser.add_argument(f"--{name}", default=default)
     for name, default in (("library", None), ("planned", None), ("plan", None), ("out", "var/bench-gpu")):
         parser.add_argument(f"--{name}", type=pathlib.Path, default=default)
@@ -197,6 +204,7 @@ def main():
     args.budget = args.budget or (32_768 if cuda else 2_048)
     args.budgets = [8_192, 32_768, 131_072] if cuda else [2_048, 8_192]
     args.seconds = args.seconds or (2.0 if args.quick else 8.0)
+    args.attentions = (args.attentions or ("auto,plain" if cuda else "auto,fused")).split(",")
     args.tokens = args.tokens or ("128,64" if args.quick else "128,64,256,512")
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -211,15 +219,17 @@ def main():
         config = json.loads((folder / "config.json").read_text())
         model = naive.Naive(shapes.weights(folder), config["num_attention_heads"], config["layer_norm_eps"], args.device, dtype)
         for tokens in map(int, args.tokens.split(",")):
-            for masking in args.maskings.split(","):
-                what = f"{name}, T = {tokens}, {masking}"
+            for masking, attention in ((masking, attention) for masking in args.maskings.split(",") for attention in args.attentions):
+                what = f"{name}, T = {tokens}, {masking}, {attention}"
                 if time.monotonic() - start > 60 * args.minutes:
                     report["left_out"].append(f"{what}: the {args.minutes:g} minutes were over")
                     continue
-                row = one(args, name, folder, tokens, masking, model, report["ceiling"])
+                key = (name, tokens, masking)
+                before = next((row for row in report["rows"] if (row["model"], row["tokens"], row["masking"]) == key), None)
+                row = one(args, name, folder, tokens, masking, attention, model, report["ceiling"], before)
                 report["rows"].append(row)
-                print(f"{what}: {row['row_tokens_per_second']:,.0f} row tokens/s, {row['times_naive']:.2f} x PyTorch, idle {100 * row['idle']:.1f} %, "
-                      f"apart {row['nats_apart']}", flush=True)
+                print(f"{what} ({row['fused_attentions']} fused): {row['row_tokens_per_second']:,.0f} row tokens/s, {row['times_naive']:.2f} x PyTorch, "
+                      f"idle {100 * row['idle']:.1f} %, apart {row['nats_apart']}", flush=True)
                 if row["nats_apart"] is None or row["nats_apart"] > (SAME if dtype == torch.float32 else SAME_HALF):
                     wrong.append(what)
                 report["aims"] = aims(report["rows"], cuda and not args.quick)
