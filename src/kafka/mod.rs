@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod groups;
 mod opening;
 mod partition;
+mod patience;
 mod placing;
 mod producer;
 mod reader;

@@ -87,9 +87,14 @@ pub(super) fn client_config(
         config.set("transactional.id", transactional_id);
     }
     // An output must fail before its step gives up, and the step before the broker gives up the transaction: that would be fatal.
+    let third = (transaction_timeout(&config).as_millis() / 3).max(1_000).to_string();
     if !sink.properties.contains_key("message.timeout.ms") {
-        let third = transaction_timeout(&config).as_millis() / 3;
-        config.set("message.timeout.ms", third.max(1_000).to_string());
+        config.set("message.timeout.ms", &third);
+    }
+    // The client library would wait nearly as long as the transaction may last for the answer of a coordinator that has gone silent, and only then look
+    // for the one that took its place.
+    if matches!(guarantee, Guarantee::ExactlyOnce { .. }) && config.get("socket.timeout.ms").is_none() {
+        config.set("socket.timeout.ms", &third);
     }
     Ok(config)
 }

@@ -2,8 +2,10 @@
 //!
 //! A step is begin → produce → offsets with fresh group metadata → commit (Kafka Improvement Proposal 98 and 447); without
 //! transactions it is produce → flush → commit offsets. Every call blocks and has a bound; run it on a thread that may block.
-//! Invariants: when [`Producer::deliver`] returns an error, nothing of the step is visible to a read-committed reader (in
-//! at-least-once: offsets are not committed); a refused output is named by its index and can't loop a transaction unnoticed.
+//! Invariants: when [`Producer::deliver`] returns an error other than `Fatal`, nothing of the step is visible to a read-committed reader
+//! (in at-least-once: offsets are not committed); a refused output is named by its index and can't loop a transaction unnoticed.
+
+mod ending;
 
 use super::committer::Committer;
 use super::context::log;
@@ -17,7 +19,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -26,8 +28,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(10);
-/// How long an abort is tried for while no broker answers. Below the patience with one batch, which ends the process in good order.
-const ABORT_PATIENCE: Duration = Duration::from_secs(150);
 const METADATA_AGE: Duration = Duration::from_secs(60);
 /// What a person can do about a producer that was fenced.
 const FENCED: &str = "; another worker has the same transactional id, made of group, host and instance: workers of one group on one \
@@ -119,7 +119,7 @@ pub struct Producer {
     producer: ThreadedProducer<DeliveryContext>,
     failures: Arc<Failures>,
     consumer: Option<Committer>,
-    step_budget: Duration,
+    transaction_timeout: Duration,
     transactional: bool,
     counts: Mutex<HashMap<String, (i32, Instant)>>,
     fenced: &'static str,
@@ -169,14 +169,15 @@ impl Producer {
             producer,
             failures,
             consumer: source.map(|(_, committer)| committer),
-            step_budget: transaction_timeout(&config) / 2,
+            transaction_timeout: transaction_timeout(&config),
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
             counts: Mutex::default(),
             fenced,
         })
     }
 
-    /// One delivery step: all `outputs` and `positions`, or none. Blocks up to about half of `transaction.timeout.ms`, plus 10 s to abort.
+    /// One delivery step: all `outputs` and `positions`, or none. Blocks up to about half of `transaction.timeout.ms`, and then for an end that is not
+    /// answered: that time once more while brokers answer, 150 s while none does.
     ///
     /// `apart` lists outputs to be flushed one by one, so that a refusal of a whole set can be pinned to its cause.
     ///
@@ -190,17 +191,19 @@ impl Producer {
     ) -> Result<(), DeliveryError> {
         // Before the transaction begins, because it may ask the brokers.
         let partitions = self.choose(outputs)?;
-        let deadline = Instant::now() + self.step_budget;
+        let deadline = Instant::now() + self.transaction_timeout / 2;
         self.failures.take();
         if self.transactional {
             self.producer.begin_transaction().map_err(|error| self.classify(&error))?;
         }
-        let step = self.produce(outputs, &partitions, apart, deadline).and_then(|()| self.commit(positions, deadline));
-        match step {
-            Ok(()) => Ok(()),
+        let placed = self.produce(outputs, &partitions, apart, deadline).and_then(|()| self.place(positions, deadline));
+        let topic =
+            outputs.first().map(|output| &output.topic).or(positions.first().map(|position| &position.lane.topic));
+        match placed {
+            Ok(()) => self.commit(topic),
             Err(error @ DeliveryError::Fatal(_)) => Err(error),
             Err(error) => {
-                self.abort(deadline)?;
+                self.abort(topic)?;
                 Err(error)
             }
         }
@@ -315,59 +318,6 @@ impl Producer {
         if is_done { Ok(()) } else { Err(KafkaError::Flush(code.into())) }
     }
 
-    fn commit(&self, positions: &[Position], deadline: Instant) -> Result<(), DeliveryError> {
-        let consumer = self.consumer.as_ref().filter(|_| !positions.is_empty());
-        match (consumer, self.transactional) {
-            (None, false) => Ok(()),
-            (Some(consumer), false) => consumer.commit(positions, CALL),
-            (None, true) => self.until(deadline, || Ok(self.producer.commit_transaction(CALL)?)),
-            (Some(consumer), true) => {
-                let list = consumer.offsets(positions)?;
-                self.until(deadline, || {
-                    let metadata = consumer.consumer().group_metadata().ok_or(KafkaError::Canceled)?;
-                    // The broker checks the generation, not who owns a partition; that is for us to check, in this order.
-                    consumer.check(positions)?;
-                    Ok(self.producer.send_offsets_to_transaction(&list, &metadata, CALL)?)
-                })?;
-                self.until(deadline, || Ok(self.producer.commit_transaction(CALL)?))
-            }
-        }
-    }
-
-    fn abort(&self, deadline: Instant) -> Result<(), DeliveryError> {
-        if !self.transactional {
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            // The purged outputs report their failure now; later they would be taken for failures of the next step.
-            let _ = self.producer.flush(CALL);
-            self.failures.take();
-            return Ok(());
-        }
-        // Without an abort nothing can go on, so an outage is waited out: until the broker, back again, has ended the transaction itself.
-        let deadline = deadline.max(Instant::now() + ABORT_PATIENCE);
-        match self.until(deadline, || Ok(self.producer.abort_transaction(CALL)?)) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(DeliveryError::Fatal(format!("the transaction could not be aborted: {error}"))),
-        }
-    }
-
-    /// Repeats a call while its error says that repeating is right.
-    fn until(&self, deadline: Instant, call: impl Fn() -> Result<(), Trouble>) -> Result<(), DeliveryError> {
-        loop {
-            match call() {
-                Ok(()) => return Ok(()),
-                Err(Trouble::Step(error)) => return Err(error),
-                Err(Trouble::Call(error)) => {
-                    let retriable = matches!(&error, KafkaError::Transaction(inner) if inner.is_retriable())
-                        || matches!(&error, KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
-                    if !retriable || Instant::now() >= deadline {
-                        return Err(self.classify(&error));
-                    }
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            }
-        }
-    }
-
     /// Whether the step can be tried again on this producer.
     fn classify(&self, error: &KafkaError) -> DeliveryError {
         if let Some((code, message)) = self.producer.client().fatal_error() {
@@ -406,24 +356,6 @@ impl Producer {
             (None, Some((count, _))) => Ok(count),
             (None, None) => Err(DeliveryError::Aborted(format!("the partitions of {topic} can't be learnt now"))),
         }
-    }
-}
-
-/// What may stop a repeated call: the client library's error, or a step that must not go on.
-enum Trouble {
-    Call(KafkaError),
-    Step(DeliveryError),
-}
-
-impl From<KafkaError> for Trouble {
-    fn from(error: KafkaError) -> Self {
-        Self::Call(error)
-    }
-}
-
-impl From<DeliveryError> for Trouble {
-    fn from(error: DeliveryError) -> Self {
-        Self::Step(error)
     }
 }
 

@@ -196,7 +196,7 @@ table! {
     COMMIT_SECONDS = "tamis_commit_seconds", SECONDS, Seconds, [], "Seconds of one commit, from its first record to its end.";
     COMMIT_DOCUMENTS = "tamis_commit_documents", DOCUMENTS, Count, [], "Documents delivered by one commit.";
     COMMITS_ABORTED = "tamis_commits_aborted_total", Counter, Count, [RETRIED],
-        "Commits that were aborted; retried says whether the same verdicts are tried again.";
+        "Commits that were aborted, or that the process ends for; retried says whether the same verdicts are tried again.";
     REBALANCES = "tamis_rebalances_total", Counter, Count, [], "Times that the consumer group reassigned partitions.";
     TRACE_REQUESTS = "tamis_trace_requests_total", Counter, Count, [SENT],
         "Requests to the collector of traces, by their outcome; the spans of failed ones are lost.";

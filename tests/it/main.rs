@@ -35,6 +35,7 @@ mod pace;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod precision;
+mod proxy;
 mod records;
 mod referee;
 mod reload;

@@ -1,9 +1,11 @@
 //! Owns the proof on a broker that freezes or crashes: a stalled worker ends by itself, a stop is heard, nothing is lost or repeated.
 
 use crate::broker::Broker;
+use crate::proxy::{Commits, Proxy};
 use crate::referee::Referee;
 use crate::worker::{Topics, Worker, pipeline_at};
 use serde_json::{Value, json};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ const PARTITIONS: u32 = 2;
 const WAVE: u64 = 1_500;
 
 struct Outage {
+    /// Of its broker and its folder: these tests run beside each other.
+    name: &'static str,
     broker: Broker,
     referee: Referee,
     topics: Topics,
@@ -20,11 +24,15 @@ struct Outage {
 
 impl Outage {
     fn new() -> Self {
-        let broker = Broker::start("frail-broker", &[]);
+        Self::on("frail-broker", &[])
+    }
+
+    fn on(name: &'static str, more: &[&str]) -> Self {
+        let broker = Broker::start(name, more);
         let mut referee = Referee::at(&broker.address);
         let topics = Topics::new("outage");
         referee.create(&topics.all(), PARTITIONS);
-        Self { broker, referee, topics, produced: 0 }
+        Self { name, broker, referee, topics, produced: 0 }
     }
 
     fn file(&self, delivery: &str) -> PathBuf {
@@ -33,13 +41,49 @@ impl Outage {
         let more = format!(
             "[delivery]\ncommit_interval_ms = 50\nmax_documents = 300\nmax_batch_documents = 100\n{delivery}\n"
         );
-        pipeline_at(&self.broker.address, "outage", &reads, properties, &self.topics, &more)
+        let folder = format!("{}-outage", self.name);
+        pipeline_at(&self.broker.address, &folder, &reads, properties, &self.topics, &more)
+    }
+
+    /// On a broker that clients come to by a proxy.
+    fn by_proxy(name: &'static str) -> (Self, Proxy) {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let proxy = Proxy::to(own.to_string());
+        let advertised = format!("advertised.listeners=PLAINTEXT://{}", proxy.address);
+        (Self::on(name, &["--port", &own.port().to_string(), &advertised]), proxy)
     }
 
     fn wave(&mut self) {
-        let deed = json!({"topic": self.topics.input, "first": self.produced, "count": WAVE, "partitions": PARTITIONS, "seed": self.produced + 1});
+        self.wave_of(WAVE);
+    }
+
+    fn wave_of(&mut self, count: u64) {
+        let deed = json!({"topic": self.topics.input, "first": self.produced, "count": count, "partitions": PARTITIONS, "seed": self.produced + 1});
         assert_eq!(self.referee.ask("produce", deed)["failed"], json!([]));
-        self.produced += WAVE;
+        self.produced += count;
+    }
+
+    /// The next commit meets with this.
+    fn commits(&mut self, proxy: &Proxy, commits: Commits) {
+        proxy.set(commits);
+        self.wave_of(200);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while proxy.swallowed() == 0 {
+            assert!(Instant::now() < deadline, "nothing was committed");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Nothing lost, nothing twice, each once in its order.
+    fn verify_all(&mut self) {
+        let verdict = self.referee.ask("verify", json!({"input": self.topics.input, "outputs": self.topics.outputs()}));
+        eprintln!("verified at read_committed by confluent-kafka: {verdict}");
+        assert_eq!((&verdict["lost"], &verdict["problems"]), (&json!(0), &json!(0)), "{verdict}");
+        assert_eq!(
+            (&verdict["input"], &verdict["output"]),
+            (&json!(self.produced), &json!(self.produced)),
+            "{verdict}"
+        );
     }
 
     fn seen(&mut self) -> u64 {
@@ -153,15 +197,58 @@ fn a_frozen_or_crashed_broker_ends_no_worker_badly_and_loses_nothing() {
     eprintln!("the next worker was ready {:.1} s after its start", started.elapsed().as_secs_f64());
     next.signal("-TERM");
     assert_eq!(next.wait(60).code(), Some(0), "{}", next.log());
-    let verdict =
-        outage.referee.ask("verify", json!({"input": outage.topics.input, "outputs": outage.topics.outputs()}));
-    eprintln!("verified at read_committed by confluent-kafka: {verdict}");
-    assert_eq!((&verdict["lost"], &verdict["problems"]), (&json!(0), &json!(0)), "{verdict}");
-    assert_eq!(
-        (&verdict["input"], &verdict["output"]),
-        (&json!(outage.produced), &json!(outage.produced)),
-        "{verdict}"
-    );
+    outage.verify_all();
+}
+
+/// Brokers answer, but the node that coordinates the worker's transactions doesn't: the worker once stood still for 150 s.
+#[test]
+fn a_worker_that_has_lost_its_transactions_coordinator_makes_room_once_the_transaction_is_over() {
+    let (mut outage, proxy) = Outage::by_proxy("deaf-broker");
+    outage.wave_of(400);
+    let file = outage.file("");
+    let mut lost = Worker::run("lost", &file, &[]);
+    lost.wait_ready();
+    outage.wait_for(100, &lost);
+    outage.commits(&proxy, Commits::Unheard);
+    let since = Instant::now();
+    assert_eq!(lost.wait(140).code(), Some(69), "{}", lost.log());
+    // The transaction may last 12 s, and calls that are under way are waited for.
+    eprintln!("without a coordinator: ended after {:.1} s", since.elapsed().as_secs_f64());
+    assert!(since.elapsed() < Duration::from_secs(90), "{:?}\n{}", since.elapsed(), lost.log());
+    assert!(lost.log().contains("look after the node that coordinates it"), "{}", lost.log());
+    proxy.set(Commits::Pass);
+    let next = Worker::run("next", &file, &[]);
+    outage.wait_for(outage.produced, &next);
+    outage.verify_all();
+}
+
+/// The broker has committed, and nobody tells the worker. It asks again for the same commit, and where that stays unanswered it ends: to take it for
+/// aborted and try the step again would bring the same documents twice.
+#[test]
+fn a_commit_that_was_carried_out_and_not_answered_is_neither_lost_nor_repeated() {
+    let (mut outage, proxy) = Outage::by_proxy("mute-broker");
+    outage.wave_of(400);
+    let file = outage.file("");
+    let mut worker = Worker::run("unanswered", &file, &[]);
+    worker.wait_ready();
+    outage.wait_for(100, &worker);
+
+    // Longer than one call and than half of the transaction's time, after which a step that is not yet to be committed is given up.
+    outage.commits(&proxy, Commits::Unanswered);
+    sleep(Duration::from_secs(12));
+    assert!(!worker.ended(), "{}", worker.log());
+    assert!(proxy.swallowed() > 1, "asked once only");
+    proxy.set(Commits::Pass);
+    outage.wait_for(outage.produced, &worker);
+    assert!(!worker.ended(), "{}", worker.log());
+
+    outage.commits(&proxy, Commits::Unanswered);
+    assert_eq!(worker.wait(140).code(), Some(69), "{}", worker.log());
+    assert!(worker.log().contains("a commit was asked for"), "{}", worker.log());
+    proxy.set(Commits::Pass);
+    let next = Worker::run("next", &file, &[]);
+    outage.wait_for(outage.produced, &next);
+    outage.verify_all();
 }
 
 /// What stands at the end of the partition is committed by a step of its own; nobody may wait minutes for that.
