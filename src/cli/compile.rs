@@ -63,10 +63,7 @@ fn page(compiled: &Compiled, args: &Compile) -> String {
     let mut page = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(page, "size         {before:.1} MiB before, {after:.1} MiB after");
-    let _ = writeln!(
-        page,
-        "computes     {half} nodes in {precision}; {single} stay in fp32, the product that makes the logits among them"
-    );
+    let _ = writeln!(page, "computes     {half} nodes in {precision}; {single} stay in fp32");
     let _ = writeln!(
         page,
         "scores       {mean_nats:.1e} nats a token on average over {tokens} tokens of plain English, {worst_nats:.1e} for one token, on {provider}"

@@ -17,7 +17,7 @@ pub use numbers::{Half, Place};
 
 use super::facts::HALVES;
 use super::index::Index;
-use super::proto::{FLOAT, Graph, Model, Node, Tensor};
+use super::proto::{FLOAT, Graph, Model, Node, Tensor, ValueInfo};
 use super::splice::{self, Weights};
 use super::{Error, assemble::assemble, facts, local, wire, within};
 use kinds::Kind;
@@ -172,7 +172,9 @@ struct Conversion<'a> {
 
 impl<'a> Conversion<'a> {
     fn new(index: &'a Index<'a>, plan: &'a Plan<'a>, to: Half) -> Self {
-        let singles = index.graph.input.iter().map(|input| input.name().to_owned()).collect();
+        // What is there in single precision without anybody's doing; a weight, too, where a node of single precision reads it.
+        let given = index.graph.input.iter().map(ValueInfo::name);
+        let singles = given.chain(index.graph.initializer.iter().map(Tensor::name)).map(str::to_owned).collect();
         let (nodes, weights, halves, widened) = (Vec::new(), Vec::new(), HashSet::new(), HashMap::new());
         Self { index, plan, to, nodes, weights, singles, halves, widened, beyond: HashMap::new(), counts: (0, 0) }
     }
@@ -266,7 +268,11 @@ impl<'a> Conversion<'a> {
             }
             // A weight that is only moved before it is used: the file needs no copy of it in single precision.
             if self.index.is_constant(value) && ["Identity", "Transpose"].contains(&node.op_type()) && moves > 0 {
-                let data = self.moved(data, moves - 1)?;
+                let source = data;
+                let data = self.moved(source, moves - 1)?;
+                if let Some(beyond) = self.beyond.get(source.as_str()).copied() {
+                    self.beyond.insert(value.to_owned(), beyond);
+                }
                 let (input, output) = (vec![data], vec![named(value)]);
                 self.nodes.push(Node { input, output, name: Some(named(value)), ..node.clone() });
                 return Ok(named(value));

@@ -37,7 +37,7 @@ impl<'a> Plan<'a> {
         let mut plan =
             Self { index, to, types: types(index)?, heavy, half, last, exact, large, beyond: HashMap::new() };
         for output in index.graph.output.iter().map(|output| output.name()) {
-            if plan.is_float(output) && !plan.mark_last(output) && output == "logits" {
+            if plan.is_float(output) && !plan.mark_last(output) && output.ends_with("logits") {
                 let what = "logits that are no product with a matrix: they can't be kept in single precision";
                 return Err(Error::Unfamiliar { what: what.to_owned() });
             }

@@ -214,6 +214,15 @@ fn what_is_not_known_is_refused_by_name() {
         "{}",
         why(Half::Float16, &large)
     );
+    let turned = vec![Node::new("Transpose", &["w"], "turned"), Node::new("MatMul", &["x", "turned"], "y")];
+    let large = model(turned, vec![tensor("w", &[4, 4], 1e5)]);
+    assert!(why(Half::Float16, &large).contains("\"turned\""), "a weight is no smaller for being turned");
+    let mut named = model(vec![Node::new("Identity", &["x"], "y")], Vec::new());
+    let graph = named.graph.as_mut().unwrap();
+    graph.node.last_mut().unwrap().output[0] = "capped".to_owned();
+    graph.node.push(Node::new("Tanh", &["capped"], "prediction_logits"));
+    graph.output[0] = ValueInfo::of_any_shape("prediction_logits", FLOAT);
+    assert!(why(Half::Float16, &named).contains("logits that are no product"));
     let mut half = identity.clone();
     half.graph.as_mut().unwrap().initializer[0].data_type = Some(10);
     half.graph.as_mut().unwrap().node[1] = Node::new("Erf", &["x"], "y");
@@ -255,6 +264,14 @@ fn a_weight_is_kept_once_though_it_is_read_in_both_precisions() {
     graph.node.push(Node::new("Transpose", &["words"], "decoder"));
     let made = Made::of(Half::Float16, &tied);
     assert_eq!(made.weights.keys().collect::<Vec<_>>(), ["bias", "tamis.half.words"]);
+    // A number that a node of half precision reads first, and one of single precision after it: no second value is made of its name.
+    let nodes = vec![Node::new("MatMul", &["x", "w"], "h"), Node::new("Mul", &["h", "s"], "y")];
+    let mut shared = model(nodes, vec![tensor("w", &[4, 4], 0.3), tensor("s", &[], 0.5)]);
+    shared.graph.as_mut().unwrap().node.last_mut().unwrap().input[1] = "s".to_owned();
+    let made = Made::of(Half::Float16, &shared);
+    assert_eq!(made.halves(&["y"]), ["y"]);
+    assert!(made.weights.contains_key("s") && made.weights.contains_key("tamis.half.s"));
+    assert!(!made.nodes.contains_key("s"), "{:?}", made.nodes["s"]);
     // Weights that the file keeps in half precision already, and widens where it uses them.
     let mut kept = model(
         vec![Node::new("MatMul", &["x", "wide"], "y"), Node::new("Cast", &["w"], "wide").with_int("to", 1)],
