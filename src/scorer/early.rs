@@ -71,6 +71,14 @@ struct Course {
     audited: Option<Cell>,
 }
 
+impl Course {
+    /// Of a document that was drawn for the audit, whether its early verdict was another one than that of its full `sum`; `None` for one that was not
+    /// drawn. The table promises a share of all documents, so one that no look decided counts, as one that was decided rightly.
+    fn flipped(&self, sum: f64) -> Option<bool> {
+        self.audits.then(|| self.audited.is_some_and(|cell| !cell.holds(sum)))
+    }
+}
+
 /// What is looked with.
 enum Test {
     /// Nothing: every pass is run.
@@ -234,8 +242,8 @@ impl Scorer {
             return Ok((self.bare(&slate), Some(early)));
         }
         self.keep(&mut slate, true).await;
-        if let (Some(cell), Some(stratum)) = (course.audited, course.stratum) {
-            self.audited(stratum, course.test.edges(), !cell.holds(sum));
+        if let (Some(flipped), Some(stratum)) = (course.flipped(sum), course.stratum) {
+            self.audited(stratum, course.test.edges(), flipped);
         }
         let sums = (0..slate.windows.len()).filter_map(|at| match &slate.known[at] {
             Known::Whole(sums) => Some(*sums),
@@ -429,5 +437,26 @@ impl Slate<'_> {
             }
             self.fresh[at] = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_counts_every_document_that_was_drawn_and_no_other() {
+        let told = Some(Cell { above: None, below: Some(1.0) });
+        let course = |audits, audited| Course {
+            stages: Vec::new(),
+            test: Test::None,
+            tokens: 40,
+            stratum: Some(0),
+            audits,
+            audited,
+        };
+        assert_eq!(course(false, told).flipped(2.0), None, "it was not drawn");
+        assert_eq!(course(true, None).flipped(2.0), Some(false), "nothing was decided too early");
+        assert_eq!((course(true, told).flipped(0.5), course(true, told).flipped(2.0)), (Some(false), Some(true)));
     }
 }

@@ -183,7 +183,7 @@ table! {
         "Model scores that ended before every pass had run, because the rules on them were decided.";
     PASSES_SPARED = "tamis_passes_spared_total", Counter, Count, [], "Passes that those scores did not run.";
     SCORES_AUDITED = "tamis_scores_audited_total", Counter, Count, [FLIPPED],
-        "Documents decided early by a table and scored to the end all the same; flipped says whether the full score decides otherwise.";
+        "Documents that could have ended early by a table and were scored to the end for the audit; flipped says whether the full score decides otherwise than an early look did.";
     STOP_ALARMS = "tamis_stop_alarms_total", Counter, Count, [],
         "Lengths of documents that are scored in full since an audit found early verdicts wrong more often than promised.";
     DELIVERED = "tamis_documents_total", Counter, Count, [ROUTE], "Documents delivered and committed, by route.";
