@@ -44,7 +44,10 @@ fn page(inspected: &Inspected) -> String {
     page.kind(&inspected.inspection);
     match &inspected.inspection.health {
         Some(health) => page.head(&inspected.inspection, health),
-        None => page.company(&inspected.inspection),
+        None => {
+            page.attention(&inspected.inspection);
+            page.company(&inspected.inspection);
+        }
     }
     for pace in &inspected.inspection.pace {
         page.line(pace.masking, paced(pace));
@@ -118,6 +121,15 @@ impl Page {
         }
     }
 
+    /// How attention is computed.
+    fn attention(&mut self, model: &Inspection) {
+        match (model.standing.fused_attentions, &model.standing.why_plain) {
+            (0, None) => self.line("attention", "plain, as exported"),
+            (0, Some(why)) => self.line("attention", format_args!("plain: {why}")),
+            (count, _) => self.line("attention", format_args!("fused: {count}")),
+        }
+    }
+
     /// Whether rows of several lengths share a batch.
     fn company(&mut self, model: &Inspection) {
         let standing = &model.standing;
@@ -141,11 +153,7 @@ impl Page {
             ),
             Some(why) => self.line("head", format_args!("full: {why}")),
         }
-        match (standing.fused_attentions, &standing.why_plain) {
-            (0, None) => self.line("attention", "plain, as exported"),
-            (0, Some(why)) => self.line("attention", format_args!("plain: {why}")),
-            (count, _) => self.line("attention", format_args!("fused: {count}")),
-        }
+        self.attention(model);
         match (standing.difference_nats, standing.exact_nats) {
             (Some(moved), Some(nats)) => self.line(
                 "self-check",

@@ -20,6 +20,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Lengths of the rows by which an output's axes are told apart.
 const PROBE_TOKENS: [usize; 2] = [5, 3];
+/// Why attention is plain where it was to be fused.
+const ONE_PASS_PLAIN: &str = "it is read in one pass, and what is fused are masked scores";
 /// Outputs that hold an encoder's last hidden state, by the names that exporters give them; the first that is there is read.
 pub const HIDDEN: [&str; 3] = ["last_hidden_state", "token_embeddings", "hidden_states"];
 
@@ -85,7 +87,7 @@ pub(super) fn load(
         exact_nats: None,
         why_full: None,
         fused_attentions: 0,
-        why_plain: None,
+        why_plain: settings.attention.is_fused(rows.provider).then(|| ONE_PASS_PLAIN.to_owned()),
         bound: rows.lane.is_bound(),
         company_nats: company,
         padded,

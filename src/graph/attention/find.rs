@@ -18,6 +18,9 @@ const SWAPPED: [i64; 4] = [0, 2, 1, 3];
 /// From Kᵀ, `[B,N,H,L]`, to `[B,L,N,H]`.
 const TURNED: [i64; 4] = [0, 3, 1, 2];
 
+/// As a transposition of the last two axes has it.
+const LAST_SWAPPED: [i64; 4] = [0, 1, 3, 2];
+
 /// One attention.
 pub(super) struct Found<'a> {
     /// The transposition of its context, which the fused operator takes the place of.
@@ -255,15 +258,20 @@ impl<'a> Search<'a, '_> {
         for _ in 0..STEPS_MAX {
             let Some(node) = self.index.made_by(laid.value).filter(|node| is_standard(node)) else { break };
             let scaled = if ["Mul", "Div"].contains(&node.op_type()) { self.scaled(node) } else { None };
-            match (node.op_type(), node.attribute("perm"), scaled, scale.as_deref_mut()) {
-                ("Transpose", Some(perm), _, _) if perm.ints.len() == laid.order.len() => {
-                    let mut moved = [0; 4];
-                    for (to, from) in moved.iter_mut().zip(laid.order) {
-                        *to = *perm.ints.get(usize::try_from(from).ok()?)?;
+            let perm = node.attribute("perm").filter(|perm| node.op_type() == "Transpose" && perm.ints.len() == 4);
+            let moved = match perm {
+                Some(perm) => node.input.first().map(|input| (input.as_str(), perm.ints.as_slice())),
+                None => self.turned(node).map(|input| (input, LAST_SWAPPED.as_slice())),
+            };
+            match (moved, scaled, scale.as_deref_mut()) {
+                (Some((input, perm)), _, _) => {
+                    let mut order = [0; 4];
+                    for (to, from) in order.iter_mut().zip(laid.order) {
+                        *to = *perm.get(usize::try_from(from).ok()?)?;
                     }
-                    laid = Laid { value: node.input.first()?, order: moved };
+                    laid = Laid { value: input, order };
                 }
-                (_, _, Some((input, factor)), Some(scale)) => {
+                (None, Some((input, factor)), Some(scale)) => {
                     *scale *= factor;
                     laid.value = input;
                 }
@@ -271,6 +279,56 @@ impl<'a> Search<'a, '_> {
             }
         }
         Some(laid)
+    }
+}
+
+impl<'a> Search<'a, '_> {
+    /// What a node has the last two axes swapped of by way of three axes, as the exporter of PyTorch 2.5 and later transposes K: to `[-1,L,H]`, turned, and to
+    /// the axes before with the last two the other way round.
+    fn turned(&self, node: &'a Node) -> Option<&'a str> {
+        let [three, wanted] = self.inputs_of(node, "Reshape")?;
+        let turn = self.index.made_by(three).filter(|turn| is(turn, "Transpose"))?;
+        let [flat] = turn.input.as_slice() else { return None };
+        let [data, flattened] = self.inputs_of(self.index.made_by(flat)?, "Reshape")?;
+        let [all, rows, columns] = self.joined(flattened)?;
+        let [before, columns_again, rows_again] = self.joined(wanted)?;
+        let is_turn = turn.attribute("perm")?.ints == [0, 2, 1];
+        let same = rows == rows_again && columns == columns_again && self.index.int64s(all)? == [-1];
+        let first = self.is_part(before, data, |start| start <= -4 || start == 0, |end| end == -2);
+        let second = self.is_part(rows, data, |start| start == -2, |end| end == -1);
+        let third = self.is_part(columns, data, |start| start == -1, |end| end > i64::from(i32::MAX) - 1);
+        (is_turn && same && first && second && third).then_some(data)
+    }
+
+    /// The two inputs of a node of this operator.
+    fn inputs_of(&self, node: &'a Node, op_type: &str) -> Option<[&'a str; 2]> {
+        match node.input.as_slice() {
+            [one, two] if is(node, op_type) => Some([one, two]),
+            _ => None,
+        }
+    }
+
+    /// The three parts of a shape.
+    fn joined(&self, shape: &str) -> Option<[&'a str; 3]> {
+        let node = self.index.made_by(shape).filter(|node| is(node, "Concat"))?;
+        match node.input.as_slice() {
+            [one, two, three] => Some([one, two, three]),
+            _ => None,
+        }
+    }
+
+    /// Whether a value is this part of the axes of `data`.
+    fn is_part(&self, part: &str, data: &str, start: fn(i64) -> bool, end: fn(i64) -> bool) -> bool {
+        let Some(node) = self.index.made_by(part).filter(|node| is(node, "Slice")) else { return false };
+        let [shape, from, to] = node.input.as_slice() else { return false };
+        let number = |value: &str| self.index.int64s(value).filter(|numbers| numbers.len() == 1);
+        let bounds = number(from).zip(number(to));
+        let of = self.index.made_by(shape).filter(|node| is(node, "Shape"));
+        // A shape may be told from an axis on, or up to one.
+        let whole = of.is_some_and(|of| of.int("start", 0) == 0 && of.attribute("end").is_none());
+        whole
+            && of.and_then(|of| of.input.first()).is_some_and(|input| input == data)
+            && bounds.is_some_and(|(from, to)| start(from[0]) && end(to[0]))
     }
 }
 

@@ -160,6 +160,50 @@ fn a_scale_that_the_graph_computes_stays_where_it_is() {
     assert_eq!(made.nodes["tamis.fused.0.key.moved"].attribute("perm").unwrap().ints, [0, 3, 1, 2]);
 }
 
+/// K transposed by way of three axes, with one part of that changed.
+fn turned(change: fn(&mut Vec<Node>)) -> Made {
+    let slice = |from: &str, to: &str, name: &str| Node::new("Slice", &["shape", from, to], name);
+    let mut nodes = vec![
+        Node::new("Transpose", &["k.apart"], "k.own").with_ints("perm", &[0, 2, 1, 3]),
+        Node::new("Shape", &["k.own"], "shape").with_int("start", 0),
+        slice("least", "minus.two", "before"),
+        slice("minus.two", "minus.one", "rows"),
+        slice("minus.one", "greatest", "columns"),
+        Node::new("Concat", &["minus.one", "rows", "columns"], "flattened").with_int("axis", 0),
+        Node::new("Concat", &["before", "columns", "rows"], "wanted").with_int("axis", 0),
+        Node::new("Reshape", &["k.own", "flattened"], "three"),
+        Node::new("Transpose", &["three"], "turned").with_ints("perm", &[0, 2, 1]),
+        Node::new("Reshape", &["turned", "wanted"], "k.turned"),
+        Node::new("MatMul", &["q", "k.turned"], "scores"),
+        softmax("scores"),
+    ];
+    change(&mut nodes);
+    let mut model = attention(nodes);
+    let numbers = [("least", i64::MIN), ("minus.two", -2), ("minus.one", -1), ("greatest", i64::MAX), ("one", 1)];
+    let weights = &mut model.graph.as_mut().unwrap().initializer;
+    weights.extend(numbers.map(|(name, number)| Tensor::int64s(name, &[number])));
+    made(&model)
+}
+
+#[test]
+fn keys_that_are_turned_by_way_of_three_axes_need_not_be_turned_back() {
+    let plain = turned(|_| {});
+    assert_eq!(plain.source(1), "k.apart");
+    assert!(!plain.has("Transpose") && !plain.has("Slice"));
+    let changes: [fn(&mut Vec<Node>); 5] = [
+        |nodes| nodes[1].attribute.clear(),
+        |nodes| nodes[8].attribute[0].ints = vec![1, 0, 2],
+        |nodes| nodes[6].input[1] = "rows".to_owned(),
+        |nodes| nodes[4].input[1] = "minus.two".to_owned(),
+        |nodes| nodes[1].input[0] = "q".to_owned(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        // The first changes nothing: a shape is told from its start. What any other makes of K is taken as it is.
+        let source = if number == 0 { "k.apart" } else { "k.turned" };
+        assert_eq!(turned(change).source(1), source, "{number}");
+    }
+}
+
 #[test]
 fn numbers_in_place_of_scores_become_a_term_that_does_not_ask_for_the_scores() {
     for where_true in [true, false] {
@@ -332,7 +376,14 @@ fn every_layer_of_every_plain_family_is_fused_whatever_was_done_to_the_graph_bef
     let families =
         ["albert", "bert", "convbert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"];
     let usual = families.iter().flat_map(|family| [(*family, "script"), (*family, "dynamo")]);
-    let more = [("bert", "half"), ("xlm-roberta", "half"), ("modernbert", "half"), ("bert", "pretraining")];
+    let more = [
+        ("bert", "sdpa-script"),
+        ("bert", "sdpa-dynamo"),
+        ("bert", "half"),
+        ("xlm-roberta", "half"),
+        ("modernbert", "half"),
+        ("bert", "pretraining"),
+    ];
     for (family, graph) in usual.chain(more) {
         let bytes = file(family, graph);
         let mut forms = vec![bytes.clone(), hoisted(bytes.clone())];
@@ -346,6 +397,12 @@ fn every_layer_of_every_plain_family_is_fused_whatever_was_done_to_the_graph_bef
             let after = describe(fused.bytes).unwrap();
             assert_eq!((before.inputs, before.outputs), (after.inputs, after.outputs), "{family} {graph} {form}");
         }
+    }
+    // Nothing is moved twice, in either precision.
+    let single = file("bert", "sdpa-dynamo");
+    for bytes in [single.clone(), halved(single, Half::Float16)] {
+        let fused = fuse(bytes).unwrap().bytes;
+        assert!(!fused.windows(6).any(|part| part == b".moved"), "a factor is transposed, and was before");
     }
     for graph in ["script", "dynamo"] {
         let told = fuse(file("deberta-v3", graph)).unwrap_err().to_string();
