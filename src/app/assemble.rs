@@ -146,7 +146,7 @@ async fn loaded(settings: &Settings, name: &str, task: Task, models: &mut Models
 
 fn known(text: &[TextSignals], scorers: &[Measure]) -> BTreeSet<String> {
     let text = text.iter().flat_map(|signals| signals.signal_names().iter().map(ToString::to_string));
-    let scored = scorers.iter().flat_map(|scorer| scorer.signal_names().into_iter().map(|name| name.to_string()));
+    let scored = scorers.iter().flat_map(|scorer| scorer.signal_names().iter().map(ToString::to_string));
     text.chain(scored).collect()
 }
 

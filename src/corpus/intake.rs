@@ -41,14 +41,14 @@ impl Allowance {
     pub fn try_take(&self, weight_bytes: usize) -> Option<Permits> {
         let document = Arc::clone(&self.documents).try_acquire_owned().ok()?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(self.price(weight_bytes)).ok()?;
-        Some(Permits::new(vec![document, bytes]))
+        Some(Permits::new(document, bytes))
     }
 
     /// Permits for one record, waiting for them. `None` once the allowance is closed. Cancel safe.
     pub async fn take(&self, weight_bytes: usize) -> Option<Permits> {
         let document = Arc::clone(&self.documents).acquire_owned().await.ok()?;
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(self.price(weight_bytes)).await.ok()?;
-        Some(Permits::new(vec![document, bytes]))
+        Some(Permits::new(document, bytes))
     }
 
     /// Whether at least half of both kinds of permits are free: the hysteresis for resuming a paused source.

@@ -9,14 +9,14 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug, Default)]
 pub struct Permits {
     /// Kept only to be dropped.
-    _held: Vec<OwnedSemaphorePermit>,
+    _held: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Permits {
-    /// Takes over permits already acquired.
+    /// Takes over permits already acquired: for the document, and for its bytes.
     #[must_use]
-    pub fn new(held: Vec<OwnedSemaphorePermit>) -> Self {
-        Self { _held: held }
+    pub fn new(document: OwnedSemaphorePermit, bytes: OwnedSemaphorePermit) -> Self {
+        Self { _held: Some([document, bytes]) }
     }
 }
 

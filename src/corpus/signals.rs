@@ -3,7 +3,7 @@
 //! Invariant: a number in here is finite. What can't be measured is absent, never a stand-in.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One measured value.
@@ -42,7 +42,8 @@ pub struct Edge {
 /// Signals of one document, sorted by name (`pll.nll_token`, `language`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Signals {
-    entries: BTreeMap<Arc<str>, SignalValue>,
+    /// Sorted by name, each once: a handful, for which a vector is one block of memory where a map is several.
+    entries: Vec<(Arc<str>, SignalValue)>,
     estimates: BTreeSet<Arc<str>>,
 }
 
@@ -56,7 +57,7 @@ impl Signals {
     /// Records a real number. A non-finite one is dropped: absent is honest, NaN is not.
     pub fn number(&mut self, name: impl Into<Arc<str>>, value: f64) {
         if value.is_finite() {
-            self.entries.insert(name.into(), SignalValue::Number(value));
+            self.set(name.into(), SignalValue::Number(value));
         }
     }
 
@@ -83,30 +84,45 @@ impl Signals {
 
     /// Records a count.
     pub fn count(&mut self, name: impl Into<Arc<str>>, value: u64) {
-        self.entries.insert(name.into(), SignalValue::Count(value));
+        self.set(name.into(), SignalValue::Count(value));
     }
 
     /// Records a label.
     pub fn text(&mut self, name: impl Into<Arc<str>>, value: impl Into<String>) {
-        self.entries.insert(name.into(), SignalValue::Text(value.into()));
+        self.set(name.into(), SignalValue::Text(value.into()));
     }
 
     /// The value of `name`, if it was measured.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&SignalValue> {
-        self.entries.get(name)
+        self.place(name).ok().map(|at| &self.entries[at].1)
     }
 
     /// All signals in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &SignalValue)> {
-        self.entries.iter()
+        self.entries.iter().map(|(name, value)| (name, value))
     }
 
     /// Adds all of `other`'s signals; equal names take `other`'s value.
     pub fn extend(&mut self, other: Signals) {
-        self.estimates.retain(|name| !other.entries.contains_key(name));
+        if self.entries.is_empty() {
+            *self = other;
+            return;
+        }
+        self.estimates.retain(|name| other.get(name).is_none());
         self.estimates.extend(other.estimates);
-        self.entries.extend(other.entries);
+        other.entries.into_iter().for_each(|(name, value)| self.set(name, value));
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+
+    fn set(&mut self, name: Arc<str>, value: SignalValue) {
+        match self.place(&name) {
+            Ok(at) => self.entries[at].1 = value,
+            Err(at) => self.entries.insert(at, (name, value)),
+        }
     }
 }
 
@@ -150,5 +166,21 @@ mod tests {
         signals.number("c", 1.5);
         assert!(signals.get("a").is_none() && signals.get("b").is_none());
         assert_eq!(serde_json::to_string(&signals).unwrap(), r#"{"c":1.5}"#);
+    }
+
+    #[test]
+    fn signals_stand_in_the_order_of_their_names_and_a_later_value_takes_the_place_of_an_earlier() {
+        let mut signals = Signals::new();
+        for (name, value) in [("pll.b", 1), ("pll.a", 2), ("cheap", 3), ("pll.b", 4)] {
+            signals.count(name, value);
+        }
+        let mut other = Signals::new();
+        other.count("a", 5);
+        other.count("cheap", 6);
+        signals.extend(other);
+        let all = r#"{"a":5,"cheap":6,"pll.a":2,"pll.b":4}"#;
+        assert_eq!(serde_json::to_string(&signals).unwrap(), all);
+        assert_eq!(signals.get("pll.b"), Some(&SignalValue::Count(4)));
+        assert!(signals.get("pll").is_none());
     }
 }

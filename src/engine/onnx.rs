@@ -282,6 +282,7 @@ pub(super) fn session(
     optimiser: Optimiser,
 ) -> Result<(Session, &'static str), Error> {
     let environment = library::environment()?;
+    library::Mapping::Building.set();
     let build = |cuda: Option<u16>| -> Result<Session, ort::Error> {
         let mut builder = options(SessionBuilder::new(&environment)?, settings, optimiser)?;
         if let Some(number) = cuda {

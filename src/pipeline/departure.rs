@@ -6,20 +6,23 @@
 
 use super::journey::Road;
 use crate::corpus::{Fault, Judged, Parcel, Record};
-use crate::telemetry::Legs;
+use crate::telemetry::{Legs, metrics};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 
 /// What a journey ends with; a fault stops the process.
 pub(super) type Outcome = Result<Parcel<Judged>, Fault>;
-type Journey = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// With how long it took.
+type Ended = (Outcome, Duration);
+type Journey = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What came of one task.
 struct Steps {
-    ended: Vec<Outcome>,
+    ended: Vec<Ended>,
     /// Those that wait for something.
     waiting: Vec<Journey>,
 }
@@ -74,27 +77,42 @@ impl Departures {
             }
             self.under_way = self.under_way.saturating_sub(ended.len());
             if !ended.is_empty() {
-                return Some(Ok(ended));
+                metrics::journeys(ended.iter().map(|(_, took)| took.as_secs_f64()));
+                return Some(Ok(ended.into_iter().map(|(outcome, _)| outcome).collect()));
             }
         }
     }
 }
 
 /// One whole journey.
-async fn travel(road: Arc<Road>, (parcel, legs): (Parcel<Record>, Option<Legs>)) -> Outcome {
-    match legs {
+async fn travel(road: Arc<Road>, (parcel, legs): (Parcel<Record>, Option<Legs>)) -> Ended {
+    let began = Instant::now();
+    let outcome = match legs {
         Some(legs) => legs.of(road.travel(parcel)).await,
         None => road.travel(parcel).await,
-    }
+    };
+    (outcome, began.elapsed())
 }
 
 /// Lets each journey take its first step.
 async fn first_steps(road: Arc<Road>, parcels: Vec<(Parcel<Record>, Option<Legs>)>) -> Steps {
     let mut steps = Steps { ended: Vec::with_capacity(parcels.len()), waiting: Vec::new() };
+    // A journey that ends at its first step leaves its box, which is of several KiB, to the next one.
+    let mut spare = None;
     for parcel in parcels {
-        let mut journey: Journey = Box::pin(travel(Arc::clone(&road), parcel));
+        let journey = travel(Arc::clone(&road), parcel);
+        let mut journey = match spare.take() {
+            None => Box::pin(journey),
+            Some(mut left) => {
+                Pin::set(&mut left, journey);
+                left
+            }
+        };
         match poll_fn(|context| Poll::Ready(journey.as_mut().poll(context))).await {
-            Poll::Ready(outcome) => steps.ended.push(outcome),
+            Poll::Ready(outcome) => {
+                steps.ended.push(outcome);
+                spare = Some(journey);
+            }
             Poll::Pending => steps.waiting.push(journey),
         }
     }

@@ -55,6 +55,7 @@ pub struct Flow {
     drain_until: Option<Instant>,
     changes: Option<mpsc::Receiver<Change>>,
     change: Option<Change>,
+    cores: usize,
 }
 
 impl Flow {
@@ -88,6 +89,7 @@ impl Flow {
             drain_until: None,
             changes: None,
             change: None,
+            cores: std::thread::available_parallelism().map_or(8, usize::from),
         }
     }
 
@@ -192,7 +194,7 @@ impl Flow {
 
     /// How many journeys take their first step together: few enough that all cores have some.
     fn together(&self) -> usize {
-        (self.settings.max_journeys / 8).clamp(1, 32)
+        (self.settings.max_journeys / self.cores).clamp(1, 32)
     }
 
     /// Starts journeys, but for records whose lane went away on the way here.

@@ -10,8 +10,9 @@ use crate::judge::Judge;
 use crate::scorer::Measure;
 use crate::signals::TextSignals;
 use crate::telemetry::{self, Leg, metrics};
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// What every journey shares.
 pub struct Road {
@@ -41,10 +42,8 @@ impl Road {
     /// # Errors
     /// Only a fault that must stop the process.
     pub(crate) async fn travel(&self, parcel: Parcel<Record>) -> Result<Parcel<Judged>, Fault> {
-        let started = Instant::now();
         let Parcel { body: record, receipt } = parcel;
         let body = self.judged(record).await?;
-        metrics::journey(started.elapsed().as_secs_f64());
         Ok(Parcel { body, receipt })
     }
 
@@ -52,7 +51,7 @@ impl Road {
         if record.value.is_none() {
             return Ok(tombstone(record));
         }
-        let began = SystemTime::now();
+        let began = telemetry::setting_out();
         let decoded = self.decoder.decode(&record).await;
         telemetry::leg(Leg::Decode, began);
         let document = match decoded {
@@ -72,6 +71,20 @@ impl Road {
         }
     }
 
+    /// The scorers by what each was seen to cost, and the names of all their signals. The sort is stable, so scores of like cost keep the order of the
+    /// guess. Of a single scorer nothing is copied: nothing comes after it.
+    fn in_order(&self) -> (Vec<&Measure>, Cow<'_, [Arc<str>]>) {
+        let mut scorers: Vec<&Measure> = self.scorers.iter().collect();
+        if let [only] = scorers.as_slice() {
+            let names = Cow::Borrowed(only.signal_names());
+            return (scorers, names);
+        }
+        // Asked once of each: costs move while this runs, and an order that contradicts itself is a panic.
+        scorers.sort_by_cached_key(|scorer| scorer.cost_class());
+        let names = scorers.iter().flat_map(|scorer| scorer.signal_names()).cloned().collect();
+        (scorers, names)
+    }
+
     async fn measure(&self, document: &Document) -> Result<(Signals, Verdict), Fault> {
         let judge = self.judge();
         let mut signals = Signals::new();
@@ -81,26 +94,25 @@ impl Road {
         for text in &self.text {
             text.measure(document, &mut signals);
         }
-        let mut unmeasured: Vec<Arc<str>> = self.scorers.iter().flat_map(Measure::signal_names).collect();
         let mut skipped = Vec::new();
-        // By what each was seen to cost; the sort is stable, so scores of like cost keep the order of the guess.
-        let mut scorers: Vec<&Measure> = self.scorers.iter().collect();
-        // Asked once of each: costs move while this runs, and an order that contradicts itself is a panic.
-        scorers.sort_by_cached_key(|scorer| scorer.cost_class());
+        let (scorers, mut unmeasured) = self.in_order();
         for scorer in scorers {
             let names = scorer.signal_names();
-            if judge.needs(document, &signals, &names, &unmeasured) {
-                let began = SystemTime::now();
-                let scored = scorer.score_until(document, &judge.edges(document, &names)).await;
+            if judge.needs(document, &signals, names, &unmeasured) {
+                let began = telemetry::setting_out();
+                let edges = if scorer.stops() { judge.edges(document, names) } else { Vec::new() };
+                let scored = scorer.score_until(document, &edges).await;
                 telemetry::leg(Leg::Score, began);
                 signals.extend(scored?);
-                unmeasured.retain(|name| !names.contains(name));
+                if let Cow::Owned(unmeasured) = &mut unmeasured {
+                    unmeasured.retain(|name| !names.contains(name));
+                }
             } else {
                 metrics::score_skipped();
-                skipped.extend(names);
+                skipped.extend_from_slice(names);
             }
         }
-        let began = SystemTime::now();
+        let began = telemetry::setting_out();
         let verdict = judge.judge_without(document, &signals, skipped);
         telemetry::leg(Leg::Judge, began);
         Ok((signals, verdict))

@@ -21,6 +21,13 @@ impl Entry {
             Self::Done(parcel) => parcel.receipt.origin.offset,
         }
     }
+
+    fn done(self) -> Option<Parcel<Judged>> {
+        match self {
+            Self::Open(_) => None,
+            Self::Done(parcel) => Some(*parcel),
+        }
+    }
 }
 
 /// When a record was taken up, and when it says that it was written.
@@ -89,13 +96,21 @@ impl Ledger {
         }
         let offset = parcel.receipt.origin.offset;
         let Ok(index) = page.entries.binary_search_by_key(&offset, Entry::offset) else { return };
-        page.entries[index] = Entry::Done(Box::new(parcel));
-        while let Some(Entry::Done(_)) = page.entries.front() {
-            if let Some(Entry::Done(parcel)) = page.entries.pop_front() {
-                page.released += 1;
-                self.ready_bytes = self.ready_bytes.saturating_add(parcel.body.record().weight_bytes());
-                self.ready.push_back(*parcel);
-            }
+        if index > 0 {
+            page.entries[index] = Entry::Done(Box::new(parcel));
+            return;
+        }
+        // The next in turn, as most are: it is released as it is, and then those that waited for it.
+        page.entries.pop_front();
+        let mut next = Some(parcel);
+        while let Some(parcel) = next {
+            page.released += 1;
+            self.ready_bytes = self.ready_bytes.saturating_add(parcel.body.record().weight_bytes());
+            self.ready.push_back(parcel);
+            next = match page.entries.front() {
+                Some(Entry::Done(_)) => page.entries.pop_front().and_then(Entry::done),
+                Some(Entry::Open(_)) | None => None,
+            };
         }
     }
 

@@ -79,7 +79,7 @@ impl Default for DeliverySettings {
             revoke_ms: 20_000,
             stall_exit_ms: 600_000,
             max_journeys: 64,
-            max_documents: 4_096,
+            max_documents: 16_384,
             max_in_flight_bytes: 268_435_456,
         }
     }

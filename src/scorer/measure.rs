@@ -24,10 +24,19 @@ impl Measure {
 
     /// Names of all signals that a document may get.
     #[must_use]
-    pub fn signal_names(&self) -> Vec<Arc<str>> {
+    pub fn signal_names(&self) -> &[Arc<str>] {
         match self {
             Self::Masked(scorer) => scorer.signal_names(),
             Self::Head(head) => head.signal_names(),
+        }
+    }
+
+    /// Whether [`Self::score_until`] looks at its edges.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        match self {
+            Self::Masked(scorer) => scorer.stops(),
+            Self::Head(_) => false,
         }
     }
 

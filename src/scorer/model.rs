@@ -10,7 +10,7 @@ use crate::tokenize::{self, Encoding, Tokenizer, windows, words};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -239,7 +239,7 @@ impl Model {
 
     /// Tokenises and cuts `text`, off the runtime's threads if it is long.
     pub(super) async fn prepare(&self, text: &str, window_tokens: usize, by: Option<Words>) -> Result<Prepared, Error> {
-        let began = SystemTime::now();
+        let began = telemetry::setting_out();
         let prepared = self.prepared(text, window_tokens, by).await;
         telemetry::leg(Leg::Tokenize, began);
         prepared

@@ -35,6 +35,8 @@ pub struct Scorer {
     pub(super) recipe: Recipe,
     pub(super) needs: Needs,
     pub(super) outputs: Vec<Output>,
+    /// Of all outputs.
+    names: Vec<Arc<str>>,
     pub(super) stopping: Option<Stopping>,
     /// For scores that stop by a table.
     pub(super) calibrated: Option<Calibrated>,
@@ -103,10 +105,12 @@ impl Scorer {
             return Err(Error::Settings { name: name.to_owned(), key, why });
         }
         let identity_bytes = identity(&recipe, &model);
+        let output = Output::new(name, tails);
         Ok(Self {
             recipe,
             needs,
-            outputs: vec![Output::new(name, tails)],
+            names: output.names().collect(),
+            outputs: vec![output],
             stopping: None,
             calibrated: None,
             meter: Meter::default(),
@@ -127,13 +131,20 @@ impl Scorer {
         }
         self.needs = self.needs.union(other.needs);
         self.outputs.extend(other.outputs);
+        self.names.extend(other.names);
         None
     }
 
     /// Names of all signals that a document may get.
     #[must_use]
-    pub fn signal_names(&self) -> Vec<Arc<str>> {
-        self.outputs.iter().flat_map(Output::names).collect()
+    pub fn signal_names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// Whether passes may end before all have run, so that it matters what signals are compared with.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// Hexadecimal hash of everything that a score depends on but the text: model, tokenizer, masking and its parameters, window,

@@ -224,7 +224,7 @@ mod tests {
         metrics::commit_aborted(true);
         metrics::rebalanced(6);
         metrics::in_flight(31);
-        metrics::journey(0.8);
+        metrics::journeys([0.8]);
         metrics::rules_known(["fluent"]);
         metrics::rule_fired("fluent", "fail");
         metrics::score_skipped();

@@ -81,9 +81,15 @@ impl Legs {
     }
 }
 
-/// Notes a leg that began then and ends now, if this is a journey whose legs somebody asked for.
-pub fn leg(leg: Leg, began: SystemTime) {
-    let _ = LEGS.try_with(|legs| legs.note(leg, began));
+/// The beginning of a leg: now, if this is a journey whose legs somebody asked for.
+#[must_use]
+pub fn setting_out() -> Option<SystemTime> {
+    LEGS.try_with(|_| SystemTime::now()).ok()
+}
+
+/// Notes a leg that began then and ends now, if this is such a journey.
+pub fn leg(leg: Leg, began: Option<SystemTime>) {
+    let _ = LEGS.try_with(|legs| began.map(|began| legs.note(leg, began)));
 }
 
 #[cfg(test)]
@@ -92,12 +98,13 @@ mod tests {
 
     #[tokio::test]
     async fn legs_are_noted_where_somebody_asked_and_nowhere_else() {
-        leg(Leg::Decode, SystemTime::now());
+        assert_eq!(setting_out(), None);
+        leg(Leg::Decode, Some(SystemTime::now()));
         let legs = Legs::begin();
         let (one, two) = (legs.clone(), Legs::begin());
-        two.clone().of(async { leg(Leg::Judge, SystemTime::now()) }).await;
+        two.clone().of(async { leg(Leg::Judge, setting_out()) }).await;
         one.of(async {
-            let began = SystemTime::now();
+            let began = setting_out();
             leg(Leg::Tokenize, began);
             leg(Leg::Score, began);
             (0..2 * LEGS_MAX).for_each(|_| leg(Leg::Score, began));

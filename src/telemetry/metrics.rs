@@ -14,8 +14,13 @@ use std::collections::BTreeMap;
 
 /// A record was read from its source.
 pub fn record_read(weight_bytes: usize) {
-    counter!(s::RECORDS_READ.name).increment(1);
-    counter!(s::BYTES_READ.name).increment(weight_bytes as u64);
+    records_read(1, weight_bytes as u64);
+}
+
+/// Records that weigh so many bytes together were read from their source.
+pub fn records_read(records: u64, weight_bytes: u64) {
+    counter!(s::RECORDS_READ.name).increment(records);
+    counter!(s::BYTES_READ.name).increment(weight_bytes);
 }
 
 /// The Kafka client has fetched this many records and bytes since its start.
@@ -145,8 +150,12 @@ pub fn model_device(model: &str, device: &str, provider: &'static str, passes: u
 
 /// The cache was asked for `hits + misses` windows.
 pub fn cache_lookups(hits: usize, misses: usize) {
-    counter!(s::CACHE_HITS.name).increment(hits as u64);
-    counter!(s::CACHE_MISSES.name).increment(misses as u64);
+    if hits > 0 {
+        counter!(s::CACHE_HITS.name).increment(hits as u64);
+    }
+    if misses > 0 {
+        counter!(s::CACHE_MISSES.name).increment(misses as u64);
+    }
     odometer::lookups(hits, misses);
 }
 
@@ -203,9 +212,10 @@ pub fn ages(oldest_open_seconds: f64, no_progress_seconds: f64) {
     gauge!(s::NO_PROGRESS.name).set(no_progress_seconds);
 }
 
-/// A document took `seconds` from being taken up to its verdict.
-pub fn journey(seconds: f64) {
-    histogram!(s::JOURNEY_SECONDS.name).record(seconds);
+/// A document took so many seconds from being taken up to its verdict, for each of several.
+pub fn journeys(seconds: impl IntoIterator<Item = f64>) {
+    let spent = histogram!(s::JOURNEY_SECONDS.name);
+    seconds.into_iter().for_each(|seconds| spent.record(seconds));
 }
 
 /// A rule decided against passing a document. `rule` is a name from the pipeline file.

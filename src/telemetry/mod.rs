@@ -30,7 +30,7 @@ pub use devices::{DeviceFacts, ModelFacts};
 pub use exporter::{Exporter, ExporterError};
 pub use lanes::{Backlog, Lag, LanesLag, OpenLane};
 pub use languages::labels as language_labels;
-pub use legs::{Leg, Legs, leg};
+pub use legs::{Leg, Legs, leg, setting_out};
 pub use logging::{Format, LoggingError, init as init_logging};
 pub use progress::{Progress, Standing};
 pub use pulse::{History, KeepRate, Now, Reject, Vitals};

@@ -161,8 +161,21 @@ impl Pulse {
         device.misses += done.misses;
     }
 
-    /// A record was delivered and committed at `age`, which is `at_ms` by the calendar.
-    pub(super) fn witness(&mut self, judged: &Judged, age: Duration, at_ms: u64) {
+    /// These records, the oldest first, were delivered and committed at `age`, which is `at_ms` by the calendar.
+    pub(super) fn witness<'a, I>(&mut self, judged: I, age: Duration, at_ms: u64)
+    where
+        I: DoubleEndedIterator<Item = &'a Judged> + Clone,
+    {
+        judged.clone().for_each(|judged| self.count(judged, age));
+        // Most of a large batch would be forgotten for the rest of it.
+        let show_text = self.show_text;
+        let newest: Vec<Reject> =
+            judged.rev().filter_map(|judged| reject(judged, at_ms, show_text)).take(REJECTS).collect();
+        newest.into_iter().rev().for_each(|reject| self.rejects.push_front(reject));
+        self.rejects.truncate(REJECTS);
+    }
+
+    fn count(&mut self, judged: &Judged, age: Duration) {
         let route = match judged {
             Judged::Document { verdict, .. } => Route::from(verdict.decision),
             Judged::Dead { .. } => Route::DeadLetter,
@@ -180,10 +193,6 @@ impl Pulse {
                     spread.note(minute_at(age), value);
                 }
             }
-        }
-        if let Some(reject) = reject(judged, at_ms, self.show_text) {
-            self.rejects.push_front(reject);
-            self.rejects.truncate(REJECTS);
         }
     }
 

@@ -121,11 +121,10 @@ impl Board {
         *self.shared.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
-    /// A record was delivered and committed, now.
-    pub fn witness<'a>(&self, judged: impl IntoIterator<Item = &'a Judged>) {
+    /// These records, the oldest first, were delivered and committed, now.
+    pub fn witness<'a>(&self, judged: impl DoubleEndedIterator<Item = &'a Judged> + Clone) {
         let (age, at_ms) = (self.shared.born.elapsed(), now_ms());
-        let mut pulse = self.pulse_lock();
-        judged.into_iter().for_each(|judged| pulse.witness(judged, age, at_ms));
+        self.pulse_lock().witness(judged, age, at_ms);
     }
 
     /// Keeps the pulse's clock going; see [`Board::witness`]. Call it every second or so.

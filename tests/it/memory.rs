@@ -27,7 +27,7 @@ impl Bounds {
     /// Small ones, so that a bound that doesn't hold shows with little data; or the defaults.
     fn chosen() -> Self {
         if is_long() {
-            Self { documents: 4_096, bytes: 256 * MIB, batch_bytes: 32 * MIB }
+            Self { documents: 16_384, bytes: 256 * MIB, batch_bytes: 32 * MIB }
         } else {
             Self { documents: 2_048, bytes: 64 * MIB, batch_bytes: 16 * MIB }
         }

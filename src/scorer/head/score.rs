@@ -58,8 +58,8 @@ impl HeadScorer {
 
     /// Names of all signals that a document may get.
     #[must_use]
-    pub fn signal_names(&self) -> Vec<Arc<str>> {
-        self.names.clone()
+    pub fn signal_names(&self) -> &[Arc<str>] {
+        &self.names
     }
 
     /// Hexadecimal hash of everything that a score depends on but the text. Thresholds belong to it.

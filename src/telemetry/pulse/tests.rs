@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::corpus::{Bound, Lane, Origin, Signals, Status, Verdict};
+use std::iter;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -38,7 +39,7 @@ fn judged(decision: Decision, language: &str, score: f64) -> Judged {
 #[test]
 fn a_rate_is_of_the_last_seconds_and_goes_back_to_nothing() {
     let mut pulse = Pulse::default();
-    (0..20).for_each(|_| pulse.witness(&judged(Decision::Pass, "en", 1.0), Duration::from_secs(11), 0));
+    (0..20).for_each(|_| pulse.witness(iter::once(&judged(Decision::Pass, "en", 1.0)), Duration::from_secs(11), 0));
     let vitals = pulse.vitals(Duration::from_secs(14));
     assert!((vitals.now.per_second["pass"] - 20.0 / 14.0).abs() < 1e-9, "{vitals:?}");
     assert_eq!(vitals.history.documents["pass"], [0, 0, 20]);
@@ -50,9 +51,9 @@ fn a_rate_is_of_the_last_seconds_and_goes_back_to_nothing() {
 #[test]
 fn keep_rates_are_told_by_language_and_minute_the_largest_first() {
     let mut pulse = Pulse::default();
-    pulse.witness(&judged(Decision::Pass, "en-GB", 1.0), MINUTE, 0);
-    pulse.witness(&judged(Decision::Fail, "en", 9.0), 2 * MINUTE, 0);
-    pulse.witness(&judged(Decision::Review, "de", 4.0), 2 * MINUTE, 0);
+    pulse.witness(iter::once(&judged(Decision::Pass, "en-GB", 1.0)), MINUTE, 0);
+    pulse.witness(iter::once(&judged(Decision::Fail, "en", 9.0)), 2 * MINUTE, 0);
+    pulse.witness(iter::once(&judged(Decision::Review, "de", 4.0)), 2 * MINUTE, 0);
     let languages = pulse.vitals(2 * MINUTE).languages;
     assert_eq!((languages[0].language, languages[1].language), ("en", "de"));
     assert_eq!((languages[0].kept.as_slice(), languages[0].judged.as_slice()), (&[0, 1, 0][..], &[0, 1, 1][..]));
@@ -62,10 +63,10 @@ fn keep_rates_are_told_by_language_and_minute_the_largest_first() {
 #[test]
 fn a_reject_shows_its_reasons_and_its_text_only_on_request() {
     let mut pulse = Pulse::default();
-    pulse.witness(&judged(Decision::Pass, "en", 1.0), MINUTE, 5);
-    pulse.witness(&judged(Decision::Fail, "en", 5.13), MINUTE, 6);
+    pulse.witness(iter::once(&judged(Decision::Pass, "en", 1.0)), MINUTE, 5);
+    pulse.witness(iter::once(&judged(Decision::Fail, "en", 5.13)), MINUTE, 6);
     pulse.show_text = true;
-    pulse.witness(&judged(Decision::Fail, "en", 6.0), MINUTE, 7);
+    pulse.witness(iter::once(&judged(Decision::Fail, "en", 6.0)), MINUTE, 7);
     let rejects = pulse.vitals(MINUTE).rejects;
     assert_eq!(rejects.iter().map(|reject| reject.at_ms).collect::<Vec<_>>(), [7, 6], "the newest first");
     assert_eq!((rejects[1].source.as_str(), rejects[1].text.as_ref()), ("corpus.raw/1/7", None));
@@ -84,7 +85,7 @@ fn nothing_grows_with_what_flows() {
     pulse.set_dials(vec![Dial { rule: "r".into(), signal: "pll.nll_token".into(), max: Some(3.0), ..Dial::default() }]);
     for n in 0..5_000_u32 {
         let age = Duration::from_secs(u64::from(n) * 3);
-        pulse.witness(&judged(Decision::Fail, &format!("tag{n}"), f64::from(n)), age, 0);
+        pulse.witness(iter::once(&judged(Decision::Fail, &format!("tag{n}"), f64::from(n))), age, 0);
         pulse.tick(age, Reading { busy_micros: u64::from(n), ..Reading::default() });
     }
     let vitals = pulse.vitals(Duration::from_secs(15_000));
@@ -101,4 +102,25 @@ fn the_device_s_share_is_what_was_done_between_two_readings() {
     pulse.tick(Duration::from_secs(4), at(79_000_000));
     let now = pulse.vitals(Duration::from_secs(4)).now;
     assert!((now.device_busy - 0.5).abs() < 1e-9, "{now:?}");
+}
+
+#[test]
+fn of_a_batch_the_newest_rejects_are_remembered_and_everything_is_counted() {
+    let mut pulse = Pulse::default();
+    let batch: Vec<Judged> = (0..3 * REJECTS)
+        .map(|n| judged(if n % 2 == 0 { Decision::Fail } else { Decision::Pass }, &format!("tag{n}"), 1.0))
+        .collect();
+    pulse.witness(batch[..4].iter(), Duration::ZERO, 1);
+    pulse.witness(batch.iter(), Duration::ZERO, 2);
+    pulse.witness(batch[..2].iter(), Duration::ZERO, 3);
+    let vitals = pulse.vitals(Duration::ZERO);
+    let tags: Vec<&str> = vitals.rejects.iter().filter_map(|reject| reject.language.as_deref()).collect();
+    let expected: Vec<String> = iter::once(0)
+        .chain((0..3 * REJECTS).rev().filter(|n| n % 2 == 0))
+        .take(REJECTS)
+        .map(|n| format!("tag{n}"))
+        .collect();
+    assert_eq!(tags, expected);
+    let counted: u32 = vitals.history.documents.values().flatten().sum();
+    assert_eq!(counted as usize, 4 + 3 * REJECTS + 2);
 }

@@ -78,7 +78,7 @@ class Roster:
             known = dict(brokers=self.brokers, source=source, target=target, group=group, commit_ms=commit)
             known |= dict(cache=cache or folder / "cache", model=ROOT / options.model, threads=options.threads)
             file.write_text(pipeline(name, **known))
-            command = [options.tamis, "run", str(file)]
+            command = [options.before if name == "tamis-before" else options.tamis, "run", str(file)]
         elif name == "bare":
             command = [options.copy, self.brokers, source, target, group, commit, "10000"]
         elif name == "streams":

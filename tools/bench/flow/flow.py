@@ -38,6 +38,8 @@ class Bench:
         made = self.admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
         for future in made.values():
             future.result()
+        # On a busy machine a topic that was made is not at once one that others are told of.
+        wait(f"topics {names}", 30, lambda: set(names) <= self.admin.list_topics(timeout=10).topics.keys())
 
     def drop(self, *names):
         for future in self.admin.delete_topics(list(names)).values():
@@ -118,8 +120,10 @@ def paces(samples, total):
         raise SystemExit("too few commits to measure: give it more documents")
     wall, count = last[0] - first[0], last[1] - first[1]
     figures = {"rate": count / wall, "cpu": (last[2] - first[2]) / count * 1e5, "broker": (last[3] - first[3]) / count * 1e5}
+    grown = lambda name: last[4][name] - first[4].get(name, 0.0)
+    if "tamis_commit_seconds_sum" in last[4] and "tamis_commit_seconds_sum" in first[4]:
+        figures["committing"] = grown("tamis_commit_seconds_sum") / wall
     if "tamis_device_run_seconds_sum" in last[4]:
-        grown = lambda name: last[4][name] - first[4].get(name, 0.0)
         figures["device"] = grown("tamis_device_run_seconds_sum") / wall
         figures["row_tokens"] = (grown("tamis_device_row_tokens_total") - grown("tamis_device_padding_tokens_total")) / count
     return figures
@@ -145,6 +149,11 @@ def table(found, against):
         rate, cpu = median(name, "rate"), median(name, "cpu")
         ratio, cost = rate / median(against, "rate"), cpu / median(against, "cpu")
         print(f"| {name} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} | {median(name, 'broker'):.2f} | {cost:.2f} |")
+    for name in found:
+        ratios = sorted(own["rate"] / other["rate"] for own, other in zip(found[name], found[against]))
+        told = [entry["committing"] for entry in found[name] if "committing" in entry]
+        steps = f"; of wall time in delivery steps {statistics.median(told):.2f}" if told else ""
+        print(f"{name}: × {against} by round {[round(ratio, 2) for ratio in ratios]}, median {statistics.median(ratios):.2f}{steps}")
     print(flush=True)
 
 
@@ -170,7 +179,8 @@ def all_cached(bench):
     cache = bench.folder / "cache"
     bench.measure("tamis-model", "first", distinct, cache=cache)
     print(f"== all cache hits: {total} documents of {options.cached_bytes} bytes, {distinct} different")
-    found = rounds(bench, ["bare", "tamis-model"], "again", total, cache=cache)
+    names = ["bare", "tamis-model", *(["tamis-before"] if options.before else [])]
+    found = rounds(bench, names, "again", total, cache=cache)
     table(found, "bare")
     bench.drop("first", "again")
 
@@ -209,6 +219,7 @@ def against(found, reference, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tamis", required=True)
+    parser.add_argument("--before", help="another tamis program, to take its turns in the part with all cache hits")
     parser.add_argument("--copy", required=True)
     parser.add_argument("--parts", default="none,cached,model,latency")
     parser.add_argument("--contenders", default="bare,tamis,streams", help="of the part without signals")

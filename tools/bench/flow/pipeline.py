@@ -43,6 +43,7 @@ CLIP_NATS = 10
 # what is under way at its ends.
 SCORES = {
     "tamis-model": f'masking = "strided"\nstride = {STRIDE}\n',
+    "tamis-before": f'masking = "strided"\nstride = {STRIDE}\n',
     "tamis-single": f'masking = "single"\nclip_nats = {CLIP_NATS}\n',
     "tamis-certified": f'masking = "single"\nclip_nats = {CLIP_NATS}\nstop = "certified"\nstop_key = "the bench\'s"\n',
 }
