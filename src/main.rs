@@ -1,7 +1,5 @@
 //! The thin binary: arguments in, exit code out.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    tamis::cli::main(std::env::args_os()).into()
+fn main() -> ! {
+    tamis::cli::end(tamis::cli::main(std::env::args_os()))
 }

@@ -1,4 +1,4 @@
-//! The fuzz targets in short: each held to its seeds and to some thousand changes of these, the same ones every time.
+//! The fuzz targets in short: each held to its seeds and to as many changes of these as fit some seconds, in the same order every time.
 //!
 //! What they are and what must hold is in `fuzz/src/`, which this includes, so that it compiles and stays true in every `make test`. `make fuzz` runs them
 //! for as long as one likes, by libFuzzer, which sees where it has not been yet; this does not.

@@ -1,8 +1,8 @@
-//! Any bytes as an ONNX file: described or refused, rewritten or refused, fused or refused; what was made of it is a model again, with what was asked for.
+//! Any bytes as an ONNX file: described or refused, rewritten or refused, fused or refused, converted or refused; what was made of it is a model again, with what was asked for.
 
 use super::root;
 use std::path::{Component, Path};
-use tamis::graph::{self, Facts, Outputs, Weights};
+use tamis::graph::{self, Facts, Half, Outputs, Weights};
 
 /// Which outputs and where weights lie, then the file.
 pub(super) fn run(data: &[u8]) {
@@ -33,8 +33,9 @@ pub(super) fn run(data: &[u8]) {
         }
         assert!(graph::rewrite(rewritten.bytes, outputs, &Weights::Within).is_err(), "it was rewritten twice");
     }
-    if facts.is_ok() {
+    if let Ok(facts) = &facts {
         fused_of(bytes);
+        converted_of(bytes, facts, if which & 8 != 0 { Half::Bfloat16 } else { Half::Float16 });
     }
     if let Ok(encoder) = graph::hidden(bytes.to_vec())
         && facts.is_ok()
@@ -57,6 +58,17 @@ fn fused_of(bytes: &[u8]) {
     let most = bytes.len().saturating_mul(40).saturating_add(1 << 14);
     assert!(fused.bytes.len() <= most, "{} bytes became {}", bytes.len(), fused.bytes.len());
     assert!(graph::fuse(fused.bytes).is_err(), "it was fused twice");
+}
+
+/// What is converted is the same model by its face, needs no other files, makes no value twice, and is converted once.
+fn converted_of(bytes: &[u8], facts: &Facts, half: Half) {
+    let nowhere = |_: &graph::Place| Err("there are no files here".to_owned());
+    let Ok(converted) = graph::convert(bytes.to_vec(), half, &Weights::Within, nowhere) else { return };
+    let made = graph::describe(converted.bytes.clone()).expect("what was converted is a model");
+    assert_eq!((&made.outputs, &made.inputs, made.opset), (&facts.outputs, &facts.inputs, facts.opset));
+    assert!(made.external.is_empty(), "{:?}", made.external);
+    let again = graph::convert(converted.bytes.clone(), half, &Weights::Within, nowhere);
+    assert_eq!(again.expect("what was converted can be looked at again").bytes, converted.bytes);
 }
 
 /// Files of weights lie below the model's directory.

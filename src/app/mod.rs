@@ -31,4 +31,4 @@ pub use reload::Reread;
 pub use run::{Watch, run};
 pub(crate) use run::{announce, bug};
 pub use score::{Job, score};
-pub use stop::Stop;
+pub use stop::{Stop, end};

@@ -70,8 +70,9 @@ pub(super) fn last_resort(exit: Exit, wait: Duration) {
     });
 }
 
-/// Ends the process at once. What libraries do at a process's end is left out: one of their threads may be what hangs.
-#[allow(clippy::disallowed_methods, reason = "the last resort: nothing else is left to wait for")]
-pub(super) fn end(exit: Exit) {
-    signal_hook::low_level::exit(i32::from(exit.code()));
+/// Ends the process at once. What libraries do at a process's end is left out: one of their threads may be what hangs, or still be at work with what would be
+/// taken from under it (a device's thread, where a stop was asked for while a model loaded).
+#[allow(clippy::disallowed_methods, reason = "the one way out: nothing else is left to wait for")]
+pub fn end(exit: Exit) -> ! {
+    signal_hook::low_level::exit(i32::from(exit.code()))
 }

@@ -1,7 +1,5 @@
 //! Owns the exit codes: a closed set, the same for every command, so that scripts and supervisors can tell what to do next.
 
-use std::process::ExitCode;
-
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
@@ -38,12 +36,6 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +43,5 @@ mod tests {
     #[test]
     fn the_codes_are_those_of_the_contract() {
         assert_eq!(Exit::ALL.map(Exit::code), [0, 64, 65, 69, 70, 75]);
-        assert_eq!(ExitCode::from(Exit::Done), ExitCode::SUCCESS);
     }
 }

@@ -57,6 +57,12 @@ pub fn main<I: IntoIterator<Item = OsString>>(words: I) -> Exit {
     }
 }
 
+/// Ends the process with what [`main`] came to, everything that was printed on its way.
+pub fn end(exit: Exit) -> ! {
+    let _ = std::io::stdout().flush();
+    app::end(exit)
+}
+
 fn log_variable_is_set() -> bool {
     std::env::var_os("TAMIS_LOG").is_some() || std::env::var_os("RUST_LOG").is_some()
 }

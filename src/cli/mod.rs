@@ -28,4 +28,4 @@ pub use args::{
 pub use compile::Compile;
 pub use dlq::{Dlq, DlqList, DlqReplay};
 pub use exit::Exit;
-pub use main::main;
+pub use main::{end, main};
