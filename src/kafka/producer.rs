@@ -6,6 +6,7 @@
 //! (in at-least-once: offsets are not committed); a refused output is named by its index and can't loop a transaction unnoticed.
 
 mod ending;
+mod isolating;
 
 use super::committer::Committer;
 use super::context::log;
@@ -22,8 +23,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -121,6 +123,8 @@ pub struct Producer {
     consumer: Option<Committer>,
     transaction_timeout: Duration,
     transactional: bool,
+    /// Bytes of outputs that went together in the last step that went well.
+    together: AtomicUsize,
     counts: Mutex<HashMap<String, (i32, Instant)>>,
     fenced: &'static str,
 }
@@ -171,24 +175,14 @@ impl Producer {
             consumer: source.map(|(_, committer)| committer),
             transaction_timeout: transaction_timeout(&config),
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
+            together: AtomicUsize::new(usize::MAX),
             counts: Mutex::default(),
             fenced,
         })
     }
 
-    /// One delivery step: all `outputs` and `positions`, or none. Blocks up to about half of `transaction.timeout.ms`, and then for an end that is not
-    /// answered: that time once more while brokers answer, 150 s while none does.
-    ///
-    /// `apart` lists outputs to be flushed one by one, so that a refusal of a whole set can be pinned to its cause.
-    ///
-    /// # Errors
-    /// See [`DeliveryError`]; after any of them but `Fatal` the producer is ready for another step.
-    pub fn deliver(
-        &self,
-        outputs: &[Output<'_>],
-        positions: &[Position],
-        apart: &BTreeSet<usize>,
-    ) -> Result<(), DeliveryError> {
+    /// One try of a delivery step, with at most `together` bytes of outputs in a request, or one output.
+    fn step(&self, outputs: &[Output<'_>], positions: &[Position], together: usize) -> Result<(), DeliveryError> {
         // Before the transaction begins, because it may ask the brokers.
         let partitions = self.choose(outputs)?;
         let deadline = Instant::now() + self.transaction_timeout / 2;
@@ -196,7 +190,8 @@ impl Producer {
         if self.transactional {
             self.producer.begin_transaction().map_err(|error| self.classify(&error))?;
         }
-        let placed = self.produce(outputs, &partitions, apart, deadline).and_then(|()| self.place(positions, deadline));
+        let placed =
+            self.produce(outputs, &partitions, together, deadline).and_then(|()| self.place(positions, deadline));
         let topic =
             outputs.first().map(|output| &output.topic).or(positions.first().map(|position| &position.lane.topic));
         match placed {
@@ -213,14 +208,17 @@ impl Producer {
         &self,
         outputs: &[Output<'_>],
         partitions: &[i32],
-        apart: &BTreeSet<usize>,
+        together: usize,
         deadline: Instant,
     ) -> Result<(), DeliveryError> {
-        let mut refusals = Vec::new();
+        let (mut refusals, mut unsent) = (Vec::new(), 0_usize);
         for (index, (output, partition)) in outputs.iter().zip(partitions).enumerate() {
-            let alone = apart.contains(&index);
-            if alone {
+            let bytes = output.weight_bytes();
+            unsent = unsent.saturating_add(bytes);
+            if unsent > together && index > 0 {
+                // What is flushed by itself is in no request with what comes after it.
                 self.flush(deadline)?;
+                unsent = bytes;
             }
             match self.send(index, output, *partition, deadline) {
                 Ok(()) => {}
@@ -232,9 +230,6 @@ impl Producer {
                         return Err(self.classify(&error));
                     }
                 },
-            }
-            if alone {
-                self.flush(deadline)?;
             }
         }
         if !refusals.is_empty() {

@@ -9,7 +9,7 @@ use super::error::{DeliveryError, Error};
 use super::producer::{Guarantee, Output, Producer};
 use super::reader::Reader;
 use super::settings::{SinkSettings, SourceSettings};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 const FENCED: &str =
     "; another replay of this pipeline's dead letters has begun since: let it go on, and run this one after it";
@@ -54,6 +54,6 @@ impl Replay {
     pub fn deliver(&self, outputs: &[Output<'_>], notes: BTreeMap<i32, String>) -> Result<(), DeliveryError> {
         let notes = notes.into_iter().map(|(partition, note)| (self.reader.lane(partition), note));
         self.notes.set(notes.collect::<HashMap<_, _>>());
-        self.producer.deliver(outputs, &self.reader.positions(), &BTreeSet::new())
+        self.producer.deliver(outputs, &self.reader.positions())
     }
 }

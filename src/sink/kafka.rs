@@ -1,17 +1,13 @@
-//! Owns the Kafka sink: a judged record as outputs with headers, and the pinning of a refusal to its record.
+//! Owns the Kafka sink: a judged record as outputs with headers, and which record a refused output belongs to.
 
 use super::{Bookmark, Failure, Imprint, RouteSettings};
 use crate::corpus::{Fault, Judged, Parcel, Position, Record, Route, Stage};
-use crate::kafka::{DeliveryError, Output, Producer, Refusal};
+use crate::kafka::{DeliveryError, Output, Producer};
 use serde::Serialize;
 use serde_json::json;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Outputs sent apart in one try, and tries.
-const SUSPECTS: usize = 256;
-const ISOLATION_ROUNDS: usize = 40;
 
 /// Writes verdicts to Kafka topics.
 pub struct KafkaSink {
@@ -51,7 +47,7 @@ impl KafkaSink {
             self.outputs(&parcel.body, &mut outputs);
             owners.resize(outputs.len(), index);
         }
-        let result = self.deliver_outputs(&outputs, positions);
+        let result = self.producer.deliver(&outputs, positions);
         result.map_err(|error| match error {
             DeliveryError::Refused(refusals) => {
                 // A deletion has several outputs; it is refused once.
@@ -66,28 +62,6 @@ impl KafkaSink {
             DeliveryError::Fatal(reason) => Failure::Stop(reason),
         })?;
         self.bookmark.commit(positions)
-    }
-
-    /// Delivers, and pins refusals to the outputs that caused them. A broker refuses whole sets of records, so what was refused
-    /// together is sent apart in another try; only what was refused alone is guilty.
-    fn deliver_outputs(&self, outputs: &[Output<'_>], positions: &[Position]) -> Result<(), DeliveryError> {
-        let mut apart: BTreeSet<usize> = BTreeSet::new();
-        for _ in 0..ISOLATION_ROUNDS {
-            let refusals = match self.producer.deliver(outputs, positions, &apart) {
-                Err(DeliveryError::Refused(refusals)) if refusals.len() > 1 => refusals,
-                other => return other,
-            };
-            let alone: Vec<Refusal> =
-                refusals.iter().filter(|refusal| apart.contains(&refusal.index)).cloned().collect();
-            if !alone.is_empty() {
-                return Err(DeliveryError::Refused(alone));
-            }
-            // The largest first, a bounded number at a time: each costs a round trip within the transaction.
-            let mut suspects: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
-            suspects.sort_by_key(|index| std::cmp::Reverse(outputs.get(*index).map_or(0, Output::weight_bytes)));
-            apart.extend(suspects.into_iter().take(SUSPECTS));
-        }
-        Err(DeliveryError::Aborted("refused outputs could not be told from their neighbours".into()))
     }
 
     fn topic(&self, route: Route) -> &Arc<str> {
