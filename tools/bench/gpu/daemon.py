@@ -70,7 +70,8 @@ def measure(program, library, folder, texts, settings, seconds, limit):
     said = (folder / "log").read_text()
     if len(samples) < 2 or code not in (0, 75):
         raise RuntimeError(f"tamis ended with {code} and {len(samples)} samples: {said[-3000:]}")
-    return figures(samples, said), delivered(folder / "out" / "pass.jsonl", settings["content"])
+    wanted = (settings["content"] + 2) * (settings["passes"] / settings["content"])
+    return figures(samples, said, wanted), delivered(folder / "out" / "pass.jsonl", settings["content"])
 
 
 def watched(process, log, seconds, limit):
@@ -79,8 +80,10 @@ def watched(process, log, seconds, limit):
     while process.poll() is None and time.monotonic() - start < limit:
         time.sleep(0.1)
         if address is None:
-            found = re.search(r"endpoints at (http://\S+)", log.read_text())
-            address = found and found.group(1)
+            # Before it runs, rows of the check of the model's head wait for the device.
+            said = log.read_text()
+            found = "running, waiting for records" in said and re.search(r"endpoints at (http://\S+)", said)
+            address = found.group(1) if found else None
             continue
         try:
             text = urllib.request.urlopen(address + "/metrics", timeout=10).read().decode()
@@ -100,11 +103,15 @@ def watched(process, log, seconds, limit):
     return samples
 
 
-def figures(samples, said):
+def figures(samples, said, wanted):
     """Rates between the first sample and the last. A pass counts when it ends, so where passes are long, idle is off by one of them, and may be negative."""
     first, last = samples[0], samples[-1]
     gone = {name: last[name] - first[name] for name in last}
     head = re.search(r"loaded model.*", said)
+    # A token that is scored stands for all of its row's, or for its share of them; anything else was not what was asked for.
+    share = gone["tamis_device_row_tokens_total"] / max(1.0, gone["tamis_device_targets_total"])
+    if abs(share / wanted - 1) > 0.1:
+        raise RuntimeError(f"{share:.2f} row tokens for each target, where there should be {wanted:.2f}")
     fused = re.search(r"fused_attentions=(\d+)", head.group(0)) if head else None
     plain = re.search(r"attention is not fused.*", said)
     return {

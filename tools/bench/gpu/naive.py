@@ -90,11 +90,13 @@ def pace(model, ids, stride, mask_id, budgets, seconds, device):
                 targets += len(model.nats(ids, some, mask_id))
                 done, at = done + step, at + step
             sync(device)
-        except torch.OutOfMemoryError:
+        except getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError):
             torch.cuda.empty_cache()
             break
         spent = time.monotonic() - start
         best = max(best or (0, 0, 0), (done * length / spent, targets / spent, budget))
+    if best is None:
+        raise RuntimeError("PyTorch has not the memory for one batch of any size")
     return best
 
 
