@@ -25,7 +25,9 @@ pub fn runtime() -> Result<(), Error> {
 
 fn load() -> Result<Environment, Error> {
     let exe = std::env::current_exe().ok();
-    let path = find(std::env::var_os("TAMIS_ORT_LIB").map(PathBuf::from), exe.as_deref(), Path::exists)?;
+    // An empty variable is how a unit or a shell says "none".
+    let given = std::env::var_os("TAMIS_ORT_LIB").filter(|path| !path.is_empty());
+    let path = find(given.map(PathBuf::from), exe.as_deref(), Path::exists)?;
     let broken = |why: String| Error::LibraryBroken { path: path.clone(), why };
     let builder = ort::init_from(&path).map_err(|error| broken(error.to_string()))?;
     let environment = builder

@@ -294,10 +294,12 @@ fn place(settings: &Settings) -> Result<Place<'_>, Failure> {
         let what = format!(
             "sink.files: the dead letters of this pipeline are the lines of {}, not records of a topic; read them with jq (`.tamis.error` says why, `.raw` or \
              `.raw_base64` is the record), and once the cause is mended score the records again: \
-             jq -r '.raw // (.raw_base64 | @base64d)' {0} | tamis score PIPELINE",
+             zstdcat -f {} | jq -r '.raw_base64 // (.raw | @base64)' | \
+             while read -r record; do base64 -d <<<\"$record\" | tr '\\n' ' '; echo; done | tamis score PIPELINE",
+            file.display(),
             file.display()
         );
-        return Err(Failure::new(Exit::Usage, what.replace("{0}", &file.display().to_string())));
+        return Err(Failure::new(Exit::Usage, what));
     }
     if !settings.delivers_to_kafka() {
         let what = "sink: this pipeline writes to standard output and keeps no dead letters; they are the lines with \"verdict\":\"dead-letter\"";
