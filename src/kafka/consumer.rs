@@ -121,7 +121,6 @@ pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, E
     let mut config = ClientConfig::new();
     config
         .set("client.id", "tamis")
-        .set("statistics.interval.ms", sight::EVERY_MS)
         .set("auto.offset.reset", "earliest")
         // What waits in the client library counts into the worker's memory: docs/performance.md says how.
         .set("queued.max.messages.kbytes", "32768")
@@ -136,6 +135,7 @@ pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, E
         config.set(name, value);
     }
     secrets::lay_over(&mut config, "source.kafka", &settings.properties_files, |_| true)?;
+    sight::open_eyes(&mut config);
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("group.id", &settings.group)

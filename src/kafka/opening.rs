@@ -66,7 +66,6 @@ pub(super) fn client_config(
         .set("queue.buffering.max.kbytes", "262144")
         // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
         .set("transaction.timeout.ms", "30000")
-        .set("statistics.interval.ms", super::sight::EVERY_MS)
         .set("allow.auto.create.topics", "false");
     let own_brokers = !sink.brokers.is_empty();
     if let (Some(source), false) = (source, own_brokers) {
@@ -81,6 +80,7 @@ pub(super) fn client_config(
         config.set(name, value);
     }
     secrets::lay_over(&mut config, "sink.kafka", &sink.properties_files, |_| true)?;
+    super::sight::open_eyes(&mut config);
     let brokers = if own_brokers { sink.brokers.as_str() } else { source.map_or("", |source| source.brokers.as_str()) };
     config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
     if let Guarantee::ExactlyOnce { transactional_id } = guarantee {

@@ -16,6 +16,7 @@ use super::settings::{SinkSettings, SourceSettings};
 use super::sight::Sight;
 use super::{Consumer, partition, record};
 use crate::corpus::{Class, Header, Origin, Position};
+use isolating::{Pace, Segment, Setback};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -25,7 +26,6 @@ use rdkafka::{ClientContext, Statistics};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -123,8 +123,8 @@ pub struct Producer {
     consumer: Option<Committer>,
     transaction_timeout: Duration,
     transactional: bool,
-    /// Bytes of outputs that went together in the last step that went well.
-    together: AtomicUsize,
+    /// How much goes together into one request.
+    pace: Mutex<Pace>,
     counts: Mutex<HashMap<String, (i32, Instant)>>,
     fenced: &'static str,
 }
@@ -175,14 +175,14 @@ impl Producer {
             consumer: source.map(|(_, committer)| committer),
             transaction_timeout: transaction_timeout(&config),
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
-            together: AtomicUsize::new(usize::MAX),
+            pace: Mutex::default(),
             counts: Mutex::default(),
             fenced,
         })
     }
 
-    /// One try of a delivery step, with at most `together` bytes of outputs in a request, or one output.
-    fn step(&self, outputs: &[Output<'_>], positions: &[Position], together: usize) -> Result<(), DeliveryError> {
+    /// One try of a delivery step, with at most `together` bytes of outputs for one partition in a request, or one output.
+    fn step(&self, outputs: &[Output<'_>], positions: &[Position], together: usize) -> Result<(), Setback> {
         // Before the transaction begins, because it may ask the brokers.
         let partitions = self.choose(outputs)?;
         let deadline = Instant::now() + self.transaction_timeout / 2;
@@ -190,13 +190,13 @@ impl Producer {
         if self.transactional {
             self.producer.begin_transaction().map_err(|error| self.classify(&error))?;
         }
-        let placed =
-            self.produce(outputs, &partitions, together, deadline).and_then(|()| self.place(positions, deadline));
+        let produced = self.produce(outputs, &partitions, together, deadline);
+        let placed = produced.and_then(|()| Ok(self.place(positions, deadline)?));
         let topic =
             outputs.first().map(|output| &output.topic).or(positions.first().map(|position| &position.lane.topic));
         match placed {
-            Ok(()) => self.commit(topic),
-            Err(error @ DeliveryError::Fatal(_)) => Err(error),
+            Ok(()) => Ok(self.commit(topic)?),
+            Err(error @ Setback::Failed(DeliveryError::Fatal(_))) => Err(error),
             Err(error) => {
                 self.abort(topic)?;
                 Err(error)
@@ -210,15 +210,12 @@ impl Producer {
         partitions: &[i32],
         together: usize,
         deadline: Instant,
-    ) -> Result<(), DeliveryError> {
-        let (mut refusals, mut unsent) = (Vec::new(), 0_usize);
+    ) -> Result<(), Setback> {
+        let (mut refusals, mut segment) = (Vec::new(), Segment::new(together));
         for (index, (output, partition)) in outputs.iter().zip(partitions).enumerate() {
-            let bytes = output.weight_bytes();
-            unsent = unsent.saturating_add(bytes);
-            if unsent > together && index > 0 {
-                // What is flushed by itself is in no request with what comes after it.
-                self.flush(deadline)?;
-                unsent = bytes;
+            if !segment.takes(output, *partition) {
+                self.flush(deadline).map_err(|error| segment.blamed(error, outputs, partitions, index))?;
+                segment.restart(index, output, *partition);
             }
             match self.send(index, output, *partition, deadline) {
                 Ok(()) => {}
@@ -226,16 +223,17 @@ impl Producer {
                     Some(refusal) => refusals.push(refusal),
                     None => {
                         // An earlier output's refusal fails the transaction before we hear of it: that refusal is the cause.
-                        self.flush(deadline)?;
-                        return Err(self.classify(&error));
+                        self.flush(deadline).map_err(|error| segment.blamed(error, outputs, partitions, index))?;
+                        return Err(self.classify(&error).into());
                     }
                 },
             }
         }
+        // The client library itself refuses one output at a time.
         if !refusals.is_empty() {
-            return Err(DeliveryError::Refused(refusals));
+            return Err(DeliveryError::Refused(refusals).into());
         }
-        self.flush(deadline)
+        self.flush(deadline).map_err(|error| segment.blamed(error, outputs, partitions, outputs.len()))
     }
 
     /// The partition for each output. Lines have neither partitions nor keys; they are dealt out in turn.

@@ -7,15 +7,22 @@
 //! In: the library's statistics. Invariants: addresses are given only while there is no broker at all, at most once for each statistics. Must not know: what
 //! the client is for.
 
-use rdkafka::Statistics;
 use rdkafka::bindings::{rd_kafka_brokers_add, rd_kafka_t};
 use rdkafka::client::Client;
+use rdkafka::{ClientConfig, Statistics};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// How often the library tells its statistics, which say whether a broker is left, in milliseconds.
+/// How often the library tells its statistics, which say whether a broker is left, in milliseconds, unless a person sets another time.
 pub(super) const EVERY_MS: &str = "2000";
+
+/// Has a client tell its statistics also where a person's properties would have it tell none. To be called once these are in `config`.
+pub(super) fn open_eyes(config: &mut ClientConfig) {
+    if config.get("statistics.interval.ms").is_none_or(|every| every.trim() == "0") {
+        config.set("statistics.interval.ms", EVERY_MS);
+    }
+}
 
 /// What one client needs to find brokers again. To be shared with the context that hears of the client's statistics; it does nothing before
 /// [`Sight::watch`].

@@ -73,7 +73,9 @@ impl Batch {
             parcel.body = Judged::Dead { record, fault, attempt: self.attempt };
         }
         self.attempt += 1;
-        self.not_before = Instant::now();
+        // That a record was buried is progress, and the next attempt another batch's first; it ends, since no record is buried twice.
+        let now = Instant::now();
+        (self.born, self.pause, self.not_before) = (now, FIRST_PAUSE, now);
         Ok(())
     }
 }
@@ -110,9 +112,11 @@ mod tests {
     fn a_refused_record_is_buried_once_and_then_has_nowhere_to_go() {
         let mut batch = Batch::new(vec![parcel(0, 1), parcel(0, 2)], Vec::new());
         let fault = Fault::new(Stage::Deliver, Class::OutputTooLarge, "too large");
+        assert!(batch.put_off() && batch.put_off() && batch.pause > FIRST_PAUSE);
         batch.bury(vec![(1, fault.clone())]).unwrap();
         assert!(matches!(batch.parcels[0].body, Judged::Tombstone { .. }));
         assert!(matches!(batch.parcels[1].body, Judged::Dead { .. }));
+        assert_eq!(batch.pause, FIRST_PAUSE);
         assert!(batch.bury(vec![(1, fault)]).is_err());
     }
 }

@@ -3,18 +3,66 @@
 //! A broker refuses whole requests, and a topic may take less than the client library puts into one. So what was refused together is tried again in requests
 //! of half as many bytes, until it fits or was alone in its request: only then is it guilty.
 //! Invariants: the rounds are bounded. A refused request leaves a gap in the numbers that the client library gives to a partition's records; the broker
-//! refuses what comes next there, the library then begins to count anew, and the same round goes well. Hence a round that is aborted is tried again as it is.
+//! refuses what comes next there, the library then begins to count anew, and the same round goes well. Hence a round that is aborted right after a refusal
+//! is tried again as it is, and no other. What was found out lasts for the next steps, and is forgotten bit by bit while they go well.
 //! Must not know: what is refused, and why.
 
-use super::super::error::DeliveryError;
+use super::super::error::{DeliveryError, Refusal};
 use super::{Output, Producer};
 use crate::corpus::Position;
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::PoisonError;
 
-/// The most rounds for one step: from any size of a request to single outputs.
-const ROUNDS: usize = 64;
-/// How often a round is tried again.
+/// The most rounds for one step: from 32 MiB down to one byte, each tried again as often as may be.
+const ROUNDS: usize = 80;
+/// How often a round that follows a refusal is tried again.
 const GAPS: usize = 2;
+/// Steps that go well before the next may put twice as much together.
+const GOOD_STEPS: u32 = 8;
+/// From here on there is no bound: the client library's own is far below.
+const BOUND_MAX: usize = 8 << 20;
+
+/// What is known of how much goes together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The most bytes for one partition between two flushes; a single output may have more.
+    together: usize,
+    /// Steps that went well since that was changed.
+    good: u32,
+    /// Whether the last step ended with a refusal, so that the next begins at a gap.
+    gap: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { together: usize::MAX, good: 0, gap: false }
+    }
+}
+
+impl Pace {
+    fn well(self) -> Self {
+        let good = self.good + 1;
+        match self.together {
+            usize::MAX => Self::default(),
+            together if good < GOOD_STEPS => Self { together, good, gap: false },
+            together if together > BOUND_MAX / 2 => Self::default(),
+            together => Self { together: (together * 2).max(1), good: 0, gap: false },
+        }
+    }
+}
+
+/// Why a try of a step did not go well.
+pub(super) enum Setback {
+    /// These outputs were refused, none of them alone.
+    Together(Vec<usize>),
+    Failed(DeliveryError),
+}
+
+impl From<DeliveryError> for Setback {
+    fn from(error: DeliveryError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 impl Producer {
     /// One delivery step: all `outputs` and `positions`, or none. Blocks up to about half of `transaction.timeout.ms`, and then for an end that is not
@@ -23,58 +71,173 @@ impl Producer {
     /// # Errors
     /// See [`DeliveryError`]; after any of them but `Fatal` the producer is ready for another step. `Refused` names outputs that were refused alone.
     pub fn deliver(&self, outputs: &[Output<'_>], positions: &[Position]) -> Result<(), DeliveryError> {
-        // A topic that takes less than a request will take no more in the next step.
-        let (mut together, mut gaps) = (self.together.load(Ordering::Relaxed), 0);
+        let mut pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gaps = if pace.gap { 0 } else { GAPS };
+        let mut done = Err(DeliveryError::Aborted("refused outputs could not be told from their neighbours".into()));
         for _ in 0..ROUNDS {
-            match self.step(outputs, positions, together) {
-                Err(DeliveryError::Refused(refusals)) if refusals.len() > 1 && together > 0 => {
-                    let weights =
-                        refusals.iter().filter_map(|refusal| outputs.get(refusal.index)).map(Output::weight_bytes);
-                    together = smaller(together, weights);
-                    gaps = 0;
+            match self.step(outputs, positions, pace.together) {
+                Ok(()) => {
+                    pace = pace.well();
+                    done = Ok(());
+                    break;
+                }
+                Err(Setback::Together(refused)) => {
+                    let bytes = refused.iter().filter_map(|index| outputs.get(*index)).map(Output::weight_bytes);
+                    let together = smaller(pace.together, bytes);
                     tracing::debug!(
-                        refused = refusals.len(),
+                        refused = refused.len(),
                         together,
                         "refused together, tried again in smaller requests"
                     );
+                    (pace, gaps) = (Pace { together, good: 0, gap: true }, 0);
                 }
-                Err(DeliveryError::Aborted(reason)) if together < usize::MAX && gaps < GAPS => {
+                Err(Setback::Failed(DeliveryError::Aborted(reason))) if gaps < GAPS => {
                     gaps += 1;
-                    tracing::debug!(reason, together, "aborted between two refusals, tried again");
+                    tracing::debug!(reason, together = pace.together, "aborted after a refusal, tried again");
                 }
-                Ok(()) => {
-                    self.together.store(together, Ordering::Relaxed);
-                    return Ok(());
+                Err(Setback::Failed(error)) => {
+                    pace.gap = matches!(error, DeliveryError::Refused(_));
+                    done = Err(error);
+                    break;
                 }
-                other => return other,
             }
         }
-        Err(DeliveryError::Aborted("refused outputs could not be told from their neighbours".into()))
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+        done
     }
 }
 
-/// How many bytes go together after outputs of these weights were refused together: half of what it was, and none once no two of them would fit.
-fn smaller(together: usize, weights: impl Iterator<Item = usize> + Clone) -> usize {
-    let half = weights.clone().fold(0, usize::saturating_add).min(together) / 2;
-    let lightest = weights.min().unwrap_or(0);
-    if half < lightest.saturating_mul(2) { 0 } else { half }
+/// How many bytes go together after outputs of these weights were refused together: half of what it was. Two of them no longer fit then.
+fn smaller(together: usize, weights: impl Iterator<Item = usize>) -> usize {
+    weights.fold(0, usize::saturating_add).min(together) / 2
+}
+
+/// What was handed over since the last flush, and so may be in one request with more for the same partition.
+pub(super) struct Segment<'a> {
+    together: usize,
+    begin: usize,
+    bytes: HashMap<(&'a str, i32), usize>,
+}
+
+impl<'a> Segment<'a> {
+    pub(super) fn new(together: usize) -> Self {
+        Self { together, begin: 0, bytes: HashMap::new() }
+    }
+
+    /// Whether the output at `index` may join; else what there is must be flushed first, and [`Segment::restart`] called.
+    pub(super) fn takes(&mut self, output: &'a Output<'_>, partition: i32) -> bool {
+        if self.together == usize::MAX {
+            return true;
+        }
+        let bytes = self.bytes.entry((&output.topic, partition)).or_default();
+        let is_first = *bytes == 0;
+        // Every output counts, one without a byte, too.
+        *bytes = bytes.saturating_add(output.weight_bytes().max(1));
+        is_first || *bytes <= self.together
+    }
+
+    /// All before `index` was flushed, and the output there comes first.
+    pub(super) fn restart(&mut self, index: usize, output: &'a Output<'_>, partition: i32) {
+        self.begin = index;
+        self.bytes.clear();
+        self.takes(output, partition);
+    }
+
+    /// Who is to blame for the failure of a flush of what was handed over before `end`.
+    pub(super) fn blamed(
+        &self,
+        error: DeliveryError,
+        outputs: &[Output<'_>],
+        partitions: &[i32],
+        end: usize,
+    ) -> Setback {
+        let DeliveryError::Refused(refusals) = error else { return Setback::Failed(error) };
+        let place = |index: usize| Some((&*outputs.get(index)?.topic, *partitions.get(index)?));
+        let mut neighbours: HashMap<_, usize> = HashMap::new();
+        for index in self.begin..end {
+            *neighbours.entry(place(index)).or_default() += 1;
+        }
+        let is_alone = |refusal: &&Refusal| neighbours.get(&place(refusal.index)) == Some(&1);
+        let alone: Vec<Refusal> = refusals.iter().filter(is_alone).cloned().collect();
+        if alone.is_empty() {
+            return Setback::Together(refusals.iter().map(|refusal| refusal.index).collect());
+        }
+        Setback::Failed(DeliveryError::Refused(alone))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::{Class, Lane, Origin};
+    use std::borrow::Cow;
+
+    fn output(topic: &str, bytes: usize) -> Output<'static> {
+        let source = Origin { lane: Lane { topic: "raw".into(), partition: 0 }, offset: 0 };
+        let (headers, added) = (Cow::Borrowed(&[][..]), Vec::new());
+        let value = Some(Cow::Owned(vec![0; bytes]));
+        Output { topic: topic.into(), source, key: None, value, headers, added, timestamp_ms: None }
+    }
 
     #[test]
-    fn requests_become_smaller_until_each_output_is_alone() {
-        let mut together = usize::MAX;
-        let mut rounds = 0;
-        while together > 0 {
-            let next = smaller(together, [700, 90, 400, 90].into_iter());
-            assert!(next < together);
-            (together, rounds) = (next, rounds + 1);
+    fn requests_become_smaller_until_two_that_were_refused_no_longer_fit() {
+        assert_eq!(smaller(usize::MAX, [2_000, 2_000].into_iter()), 2_000);
+        assert_eq!(smaller(1_500, [2_000, 2_000].into_iter()), 750, "never more than before");
+        assert_eq!(smaller(usize::MAX, std::iter::repeat_n(usize::MAX, 3)), usize::MAX / 2, "nothing overflows");
+        let mut together = 32 << 20;
+        for _ in 0..26 {
+            together = smaller(together, [usize::MAX].into_iter());
         }
-        assert_eq!(rounds, 3, "640, 320, alone");
-        assert_eq!(smaller(usize::MAX, std::iter::repeat_n(usize::MAX, 3)), 0, "nothing overflows");
-        assert_eq!(smaller(1_000, std::iter::empty()), 0, "nobody is named: nothing to go by");
+        assert_eq!(together, 0);
+    }
+
+    #[test]
+    fn a_segment_counts_each_partition_by_itself_and_takes_one_output_of_any_size() {
+        let outputs = [output("a", 60), output("a", 60), output("b", 60), output("a", 900), output("a", 1)];
+        let mut segment = Segment::new(100);
+        assert!(segment.takes(&outputs[0], 0) && segment.takes(&outputs[2], 0) && segment.takes(&outputs[1], 1));
+        assert!(!segment.takes(&outputs[1], 0));
+        segment.restart(3, &outputs[3], 0);
+        assert!(!segment.takes(&outputs[4], 0) && segment.takes(&outputs[4], 1));
+        let mut whole = Segment::new(usize::MAX);
+        assert!(outputs.iter().all(|output| whole.takes(output, 0)));
+    }
+
+    #[test]
+    fn only_what_was_alone_for_its_partition_is_to_blame() {
+        let outputs = [output("a", 9), output("a", 9), output("b", 9), output("a", 9)];
+        let refused = |indices: &[usize]| {
+            let refusal =
+                |index: &usize| Refusal { index: *index, class: Class::OutputTooLarge, message: String::new() };
+            DeliveryError::Refused(indices.iter().map(refusal).collect())
+        };
+        let blamed = |begin, end, indices: &[usize]| {
+            let segment = Segment { together: 9, begin, bytes: HashMap::new() };
+            match segment.blamed(refused(indices), &outputs, &[0, 0, 0, 1], end) {
+                Setback::Together(refused) => (false, refused),
+                Setback::Failed(DeliveryError::Refused(guilty)) => (true, guilty.iter().map(|one| one.index).collect()),
+                Setback::Failed(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(blamed(0, 4, &[0, 1]), (false, vec![0, 1]));
+        assert_eq!(blamed(0, 4, &[0, 1, 2]), (true, vec![2]), "the others may be innocent");
+        assert_eq!(blamed(1, 4, &[1, 3]), (true, vec![1, 3]), "in two requests, each alone");
+        assert_eq!(blamed(0, 1, &[0]), (true, vec![0]));
+    }
+
+    #[test]
+    fn a_bound_lasts_and_is_forgotten_while_steps_go_well() {
+        let mut pace = Pace { together: 3 << 20, good: 0, gap: true };
+        for _ in 0..GOOD_STEPS - 1 {
+            pace = pace.well();
+            assert!(pace.together == 3 << 20 && !pace.gap);
+        }
+        pace = pace.well();
+        assert_eq!((pace.together, pace.good), (6 << 20, 0));
+        for _ in 0..GOOD_STEPS {
+            pace = pace.well();
+        }
+        assert_eq!(pace.together, usize::MAX);
+        assert_eq!(Pace { together: 0, good: GOOD_STEPS, gap: false }.well().together, 1, "it grows from nothing, too");
     }
 }
