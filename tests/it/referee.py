@@ -215,9 +215,9 @@ def wire(r):
 
 
 def produce(r):
-    """Produces `count` numbered documents, spread over the partitions at random, keyed by number."""
+    """Produces `count` numbered documents, spread over the partitions at random, keyed by number. Each once, also where a broker crashes meanwhile."""
     rng = random.Random(r.get("seed", 1))
-    producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "acks": "all", **r.get("config", {})})
+    producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "enable.idempotence": True, **r.get("config", {})})
     failed = []
     for number in range(r["first"], r["first"] + r["count"]):
         while True:
