@@ -1,6 +1,7 @@
 //! Fused attention: every family through both of PyTorch's exporters, its attentions one operator each, held to the plain graph and to the brute force
 //! over PyTorch's own model. On the CPU: its kernel of the operator is not a GPU's, but reads the same inputs.
 
+use crate::precision;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,16 +44,7 @@ fn directory(family: &str, graph: &str) -> TempDir {
 }
 
 fn settings(path: &Path, attention: Attention, precision: Precision) -> engine::Settings {
-    engine::Settings {
-        path: path.to_owned(),
-        device: engine::Device::Cpu.into(),
-        head_check: HeadCheck::Warn,
-        threads: 1,
-        budget_tokens: 512,
-        attention,
-        precision,
-        ..engine::Settings::default()
-    }
+    engine::Settings { attention, ..precision::settings(path, precision) }
 }
 
 async fn load(dir: &TempDir, attention: Attention, precision: Precision) -> Arc<Model> {
@@ -83,28 +75,6 @@ fn worst(one: &[f64], two: &[f64]) -> f64 {
     one.iter().zip(two).map(|(one, two)| (one - two).abs()).fold(0.0, f64::max)
 }
 
-/// How far a family's scores are from its goldens, in nats: the difference of the means over all tokens, and the largest of one token.
-async fn from_goldens(model: &Arc<Model>, family: &str) -> (f64, f64) {
-    let goldens = std::fs::read(root("tests/goldens/families.json")).unwrap();
-    let goldens: Vec<Value> = serde_json::from_slice(&goldens).unwrap();
-    let mut differences = Vec::new();
-    for case in goldens.iter().filter(|case| case["model"] == family && case["graph"] == "single") {
-        let masking: Masking = serde_json::from_value(case["masking"].clone()).unwrap();
-        let window_tokens = usize::try_from(case["window_tokens"].as_u64().unwrap()).unwrap();
-        let settings = Settings { masking, window_tokens, ..Settings::default() };
-        let scorer = Scorer::build("pll", &settings, Arc::clone(model), Cache::disabled()).unwrap();
-        let tokens = scorer.surprisals(case["text"].as_str().unwrap()).await.unwrap();
-        let windows = case["windows"].as_array().unwrap().iter();
-        let expected: Vec<f64> =
-            windows.flat_map(|window| window["nll"].as_array().unwrap()).filter_map(Value::as_f64).collect();
-        assert_eq!(tokens.len(), expected.len(), "{family}");
-        differences.extend(tokens.iter().zip(expected).map(|(token, expected)| token.nll - expected));
-    }
-    assert!(differences.len() > 100, "{family}: {}", differences.len());
-    let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-    (mean.abs(), differences.iter().fold(0.0, |worst, difference| difference.abs().max(worst)))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_plain_family_is_fused_layer_by_layer_and_scores_as_it_did() {
     for (family, graphs) in PLAIN {
@@ -116,7 +86,7 @@ async fn every_plain_family_is_fused_layer_by_layer_and_scores_as_it_did() {
             );
             let (standing, other) = (fused.engine().standing(), plain.engine().standing());
             let apart = worst(&readings(&fused).await, &readings(&plain).await);
-            let (_, golden) = from_goldens(&fused, family).await;
+            let (_, golden) = precision::apart(&fused, family).await;
             println!("{family} {graph}: {apart:.1e} nats to plain, {golden:.1e} to PyTorch; {standing:?}");
             assert_eq!((standing.fused_attentions, &standing.why_plain), (LAYERS, &None), "{family} {graph}");
             assert_eq!((other.fused_attentions, &other.why_plain), (0, &None), "{family} {graph}");
@@ -157,7 +127,7 @@ async fn graphs_in_half_precision_are_fused_too() {
             let dir = directory(family, graph);
             let fused = load(&dir, Attention::Fused, Precision::Fp16).await;
             let standing = fused.engine().standing();
-            let (mean, golden) = from_goldens(&fused, family).await;
+            let (mean, golden) = precision::apart(&fused, family).await;
             println!("{family} {graph}: {mean:.1e} nats a token to PyTorch, {golden:.1e} one token; {standing:?}");
             assert_eq!((standing.fused_attentions, standing.precision), (LAYERS, "fp16"), "{family} {graph}");
             assert!(mean <= 1e-3 && golden <= 0.1, "{family} {graph}: {mean} {golden}");
@@ -188,7 +158,7 @@ async fn what_can_not_be_fused_runs_plain_and_says_why() {
         assert_eq!((standing.fused_attentions, standing.head), (0, "hoisted"), "{family} {graph}");
         assert!(standing.why_plain.as_ref().unwrap().contains(why), "{standing:?}");
         if graph != "int8" {
-            let (_, golden) = from_goldens(&model, family).await;
+            let (_, golden) = precision::apart(&model, family).await;
             assert!(golden <= 1e-4, "{family} {graph}: {golden}");
         }
     }

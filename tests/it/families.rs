@@ -1,6 +1,7 @@
 //! Every model family through both of PyTorch's exporters, in single and half precision and quantised: the head is hoisted, at a
 //! cut that stands here, and scores are those of a brute force over PyTorch's own model (tools/fixtures/families.py).
 
+use crate::precision;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,14 +45,7 @@ fn directory(family: &str, graph: &str) -> TempDir {
 }
 
 fn settings(path: &Path) -> engine::Settings {
-    engine::Settings {
-        path: path.to_owned(),
-        device: engine::Device::Cpu.into(),
-        head_check: HeadCheck::Warn,
-        threads: 1,
-        budget_tokens: 512,
-        ..engine::Settings::default()
-    }
+    precision::settings(path, engine::Precision::default())
 }
 
 async fn load(path: &Path) -> Arc<Model> {

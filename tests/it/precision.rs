@@ -42,7 +42,8 @@ fn directory(family: &str, graph: &str) -> TempDir {
     dir
 }
 
-fn settings(path: &Path, precision: Precision) -> engine::Settings {
+/// A model on the CPU, in batches that hold few rows.
+pub fn settings(path: &Path, precision: Precision) -> engine::Settings {
     engine::Settings {
         path: path.to_owned(),
         device: engine::Device::Cpu.into(),
@@ -63,7 +64,7 @@ fn scorer(model: &Arc<Model>, settings: &Settings) -> Scorer {
 }
 
 /// How far a family's scores are from its goldens, in nats: the difference of the means over all tokens, and the largest of one token.
-async fn apart(model: &Arc<Model>, family: &str) -> (f64, f64) {
+pub async fn apart(model: &Arc<Model>, family: &str) -> (f64, f64) {
     let goldens: Vec<Value> =
         serde_json::from_slice(&std::fs::read(root("tests/goldens/families.json")).unwrap()).unwrap();
     let mut differences = Vec::new();
