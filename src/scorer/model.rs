@@ -82,7 +82,8 @@ pub struct Model {
 
 /// A text, tokenised and cut.
 pub(super) struct Prepared {
-    pub(super) encoding: Encoding,
+    /// Content ids.
+    pub(super) ids: Vec<u32>,
     pub(super) windows: Vec<Range<usize>>,
     /// For each token, the number of its word; empty where nobody asked for words.
     pub(super) word_numbers: Vec<u32>,
@@ -363,6 +364,9 @@ fn prepare(
         Some(Words::Unicode) => words::segments(text, &encoding),
         Some(Words::Tokenizer) => std::mem::take(&mut encoding.word_ids),
     };
+    // Where tokens lie in the text is known to `surprisals` only: a document of millions of tokens waits long for its passes, and must not keep it meanwhile.
+    let Encoding { mut ids, .. } = encoding;
+    ids.shrink_to_fit();
     metrics::tokenized(started.elapsed().as_secs_f64());
-    Ok(Prepared { encoding, windows, word_numbers, words: text.unicode_words().count() })
+    Ok(Prepared { ids, windows, word_numbers, words: text.unicode_words().count() })
 }

@@ -1,7 +1,7 @@
 //! Owns the scoring of a document: windows, cache, passes, pooled signals.
 
 use super::cost::Meter;
-use super::early::Calibrated;
+use super::early::{Calibrated, Turns};
 use super::model::Prepared;
 use super::partial::Partial;
 use super::plan::{Pass, Plan, Window, groups};
@@ -40,6 +40,7 @@ pub struct Scorer {
     pub(super) stopping: Option<Stopping>,
     /// For scores that stop by a table.
     pub(super) calibrated: Option<Calibrated>,
+    pub(super) turns: Turns,
     pub(super) meter: Meter,
     identity_bytes: [u8; 32],
     identity: String,
@@ -113,6 +114,7 @@ impl Scorer {
             outputs: vec![output],
             stopping: None,
             calibrated: None,
+            turns: Turns::default(),
             meter: Meter::default(),
             identity: identity_bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             identity_bytes,
@@ -189,12 +191,13 @@ impl Scorer {
     /// As [`Scorer::score`].
     pub async fn surprisals(&self, text: &str) -> Result<Vec<Token>, Fault> {
         let prepared = self.prepare(text).await?;
-        let mut tokens = Vec::with_capacity(prepared.encoding.ids.len());
+        let spans = self.model.tokenizer().encode(text).map_err(Error::from)?.spans;
+        let mut tokens = Vec::with_capacity(prepared.ids.len());
         for (number, range) in prepared.windows.iter().enumerate() {
             let scores = surprisals(&self.model, self.recipe.plan, &prepared.window(range)).await?;
             for (at, nll) in range.clone().zip(scores) {
-                let (from, to) = prepared.encoding.spans[at];
-                let (id, span) = (prepared.encoding.ids[at], from as usize..to as usize);
+                let (from, to) = spans[at];
+                let (id, span) = (prepared.ids[at], from as usize..to as usize);
                 tokens.extend(nll.map(|nll| Token { id, span, window: number, nll }));
             }
         }
@@ -304,7 +307,7 @@ impl Scorer {
 impl Prepared {
     pub(super) fn window(&self, range: &Range<usize>) -> Window<'_> {
         let words = self.word_numbers.get(range.clone()).unwrap_or_default();
-        Window { ids: &self.encoding.ids[range.clone()], words }
+        Window { ids: &self.ids[range.clone()], words }
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Settings {
     /// For `calibrated` only: the file with the boundaries, made for this very score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_table: Option<PathBuf>,
-    /// For `calibrated` only: the share of documents decided early that are scored to the end all the same, to test the rate; 0.01 if not given.
+    /// For `calibrated` only: the share of the documents that may end early that are scored to the end all the same, to test the rate; 0.01 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_share: Option<f64>,
     /// For `certified` only: the chance that what this score says of a document's rules differs from what the full score says, at most; 0.001 if not given. Several such tables add up.

@@ -304,6 +304,14 @@ async fn a_head_that_does_not_fit_its_encoder_is_refused_with_what_is_wrong() {
     assert!(told(with("linear.json", &["spam", "ham"]), &model).await.contains("signals.s.labels: the head's are"));
     assert!(told(with("head.onnx", &["spam"]), &model).await.contains("1 labels are given, and the head has 2"));
     assert!(told(with("trees.json", &["spam"]), &model).await.contains("signals.s.pooling: "));
+    let fitted = tempfile::tempdir().unwrap();
+    let mut json: Value = serde_json::from_slice(&std::fs::read(with("linear.json", &[]).head).unwrap()).unwrap();
+    json["window_tokens"] = 25.into();
+    let longer = fitted.path().join("longer.json");
+    std::fs::write(&longer, json.to_string()).unwrap();
+    let longer = EmbeddingSettings { head: longer, ..with("linear.json", &["ham", "spam"]) };
+    assert!(told(longer.clone(), &model).await.contains("signals.s.window_tokens: "));
+    assert_eq!(told(EmbeddingSettings { window_tokens: 25, ..longer }, &model).await, "");
     assert!(told(with("none.json", &["spam"]), &model).await.contains("none.json: can't be read"));
     assert!(told(with("config.json", &["spam"]), &model).await.contains("not a head"));
     // Another model of the same width: its graph's checksum is not the one that the head was fitted on.

@@ -3,8 +3,8 @@
     python tools/heads/fit_head.py MODEL_DIR --data FILE.jsonl --positive spam --labels spam --out head.json [--clean FILE.jsonl …]
         [--negatives FILE.jsonl …] [--pooling mean|first] [--window-tokens 128] [--trees] [--limit 0.01] [--thresholds 0.5 …] [--attribution "…"]
 
-`--data`: one JSON object a line with "text" and "label"; those whose label is `--positive` are the positives. A text's fold is its SHA-256 modulo 5:
-fold 0 is held out, so that equal texts stay on one side and two runs agree. `--negatives`: more texts without positives to fit on, in folds
+`--data`: one JSON object a line with "text" and "label"; those whose label is `--positive` are the positives. A text's fold is the SHA-256 of
+its beginning modulo 5: the first 50 letters in lower case, digits and punctuation left out. Fold 0 is held out; so texts from one template stay on one side, and two runs agree. `--negatives`: more texts without positives to fit on, in folds
 like the others and weighing like them. `--clean`: more JSON lines with "text" that hold no positives, only to
 measure how many of them the head flags.
 
@@ -161,6 +161,11 @@ def read(path):
     return [json.loads(line) for line in open(path, encoding="utf-8")]
 
 
+def beginning(text):
+    """What texts from one template have in common, other numbers and names behind them aside."""
+    return "".join(letter for letter in text.lower() if letter.isalpha())[:50]
+
+
 def share(flags):
     return f"{int(flags.sum())} of {len(flags)} ({100 * flags.mean():.2f} %)"
 
@@ -191,7 +196,7 @@ def main():
             labels.append(float(document["label"] == options.positive))
             places.append(number)
     x, y, places = np.array(vectors), np.array(labels), np.array(places)
-    fold_of = [int(hashlib.sha256(document["text"].encode()).hexdigest(), 16) % 5 for document in documents]
+    fold_of = [int(hashlib.sha256(beginning(document["text"]).encode()).hexdigest(), 16) % 5 for document in documents]
     folds = np.array([fold_of[place] for place in places])
     kept = folds != 0
     head, logit = trees(x[kept], y[kept]) if options.trees else linear(x[kept], y[kept], folds[kept])
@@ -227,7 +232,7 @@ def main():
         print(f"above {threshold}: {above(z[truth == 1])} positives found; flagged: {above(z[truth == 0])} negatives" + "".join(
             f", {above(values)} of {name}" for name, values in clean.items()))
     made = {"format": "tamis head 1", "labels": [options.labels], "activation": "sigmoid", "features": x.shape[1], "pooling": options.pooling,
-            "encoder_sha256": sha256(options.model)}
+            "window_tokens": options.window_tokens, "encoder_sha256": sha256(options.model)}
     made |= {"attribution": options.attribution} if options.attribution else {}
     options.out.write_text(json.dumps(made | head, ensure_ascii=False, separators=(",", ":")) + "\n")
 

@@ -56,9 +56,11 @@ struct Json {
     weights: Vec<Vec<f64>>,
     #[serde(default)]
     trees: Vec<Tree>,
-    /// What it was fitted on, where the file says so; another encoder is refused.
+    /// What it was fitted on, where the file says so; other embeddings are refused.
     #[serde(default)]
     pooling: Option<Pooling>,
+    #[serde(default)]
+    window_tokens: Option<usize>,
     #[serde(default)]
     encoder_sha256: Option<String>,
     /// For people.
@@ -117,6 +119,10 @@ impl HeadFile {
         if let Some(pooling) = json.pooling.filter(|pooling| *pooling != settings.pooling) {
             let why = format!("{} was fitted with pooling = {:?}", path.display(), pooling.as_str());
             return Err(wrong("pooling", why));
+        }
+        if let Some(tokens) = json.window_tokens.filter(|tokens| *tokens != settings.window_tokens) {
+            let why = format!("{} was fitted with window_tokens = {tokens}", path.display());
+            return Err(wrong("window_tokens", why));
         }
         if let Some(expected) = &json.encoder_sha256 {
             let found = engine::encoder_sha256(dir, &model::describe(dir)?.external)?;

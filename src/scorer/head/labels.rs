@@ -54,7 +54,9 @@ pub(super) fn mismatch(labels: &[String], width: usize, card: &Card) -> Option<S
     }
     // Names that say nothing are what a checkpoint has whose author gave none.
     let generic = theirs.iter().enumerate().all(|(at, label)| *label == format!("label_{at}"));
-    if generic || theirs.len() != width || theirs == labels {
+    // Nor do names in another script, of which nothing is left that tells them apart: there the order is the settings' word alone.
+    let distinct = theirs.iter().enumerate().all(|(at, label)| !theirs[..at].contains(label));
+    if generic || !distinct || theirs.len() != width || theirs == labels {
         return None;
     }
     let why = format!("the model's labels are, in this order, {}; write labels = {theirs:?}", theirs.join(", "));
@@ -97,6 +99,7 @@ mod tests {
         assert_eq!(mismatch(&labels, 2, &card(&["HAM", "Spam"])), None);
         assert_eq!(mismatch(&labels, 2, &card(&["LABEL_0", "LABEL_1"])), None);
         assert_eq!(mismatch(&labels, 2, &card(&[])), None);
+        assert_eq!(mismatch(&labels, 2, &card(&["正常", "垃圾"])), None);
         assert!(mismatch(&labels, 2, &card(&["spam", "ham"])).unwrap().contains("in this order, spam, ham"));
         assert!(
             mismatch(&labels, 3, &card(&["a", "b", "c"]))

@@ -91,7 +91,7 @@ impl HeadScorer {
         let windows = self.windows(&prepared).await?;
         let unk = self.model.tokenizer().unk_id();
         let tokens: usize = windows.iter().map(|window| window.tokens).sum();
-        let unknown = prepared.encoding.ids.iter().take(tokens).filter(|id| unk == Some(**id)).count();
+        let unknown = prepared.ids.iter().take(tokens).filter(|id| unk == Some(**id)).count();
         let mut signals = Signals::new();
         #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
         let unk_rate = (tokens > 0).then(|| unknown as f64 / tokens as f64);
@@ -103,7 +103,7 @@ impl HeadScorer {
             signals.count(Arc::clone(tokens_name), tokens as u64);
             signals.count(Arc::clone(windows_name), windows.len() as u64);
             unk_rate.into_iter().for_each(|rate| signals.number(Arc::clone(rate_name), rate));
-            let left_out = prepared.encoding.ids.len() - tokens;
+            let left_out = prepared.ids.len() - tokens;
             rest.iter().for_each(|name| signals.count(Arc::clone(name), left_out as u64));
         }
         Ok(signals)
@@ -115,7 +115,7 @@ impl HeadScorer {
     /// The tokenizer refuses the text.
     pub async fn keys(&self, text: &str) -> Result<Vec<Key>, Fault> {
         let prepared = self.model.prepare(text, self.window_tokens, None).await.map_err(Fault::from)?;
-        let row = |range: &Range<usize>| self.kind.row(&self.model, &prepared.encoding.ids[range.clone()]);
+        let row = |range: &Range<usize>| self.kind.row(&self.model, &prepared.ids[range.clone()]);
         let read = prepared.windows.iter().take(self.kind.windows());
         Ok(read.map(|range| self.key(&row(range).ids)).collect())
     }
@@ -125,7 +125,7 @@ impl HeadScorer {
         let mut done = Vec::with_capacity(prepared.windows.len());
         let most = self.kind.windows().min(prepared.windows.len());
         for ranges in prepared.windows[..most].chunks(LOOKUP_WINDOWS) {
-            let ids = |range: &Range<usize>| &prepared.encoding.ids[range.clone()];
+            let ids = |range: &Range<usize>| &prepared.ids[range.clone()];
             let rows: Vec<Row> = ranges.iter().map(|range| self.kind.row(&self.model, ids(range))).collect();
             let keys: Vec<Key> = rows.iter().map(|row| self.key(&row.ids)).collect();
             let stored = self.cache.get_many(&keys).await;
