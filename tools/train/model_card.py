@@ -7,6 +7,15 @@ from train import BETAS, CLIP, LONG_WINDOW, P_FRAGMENT, P_LONG, P_SENTENCE, SENT
 # Between these, `make model-card` puts its summary.
 REPORT_BEGINS, REPORT_ENDS = "<!-- report -->", "<!-- /report -->"
 
+# What began other runs (`train.py --start`), by the SHA-256 of the model.onnx: how it was made, and its minutes.
+STARTS = {
+    "d97833f02c65f796118d0e9ec0fbe7f7d97c818320e56dd6547140c6241ce6c1": (
+        "the project's first model: 4,081 steps of 2,600 positions, 10.6M in all, in 74 minutes on two shared CPU cores; AdamW for all weights, 300"
+        " warm-up steps to 0.001, 2,031 constant ones, 1,750 of linear decay; the rest as here",
+        74,
+    ),
+}
+
 
 def section(markdown, title):
     """The body of the `## title...` section of the corpus manifest."""
@@ -71,21 +80,28 @@ def training(run, settings, shape, device):
     words = f"; in {settings.whole_word:.0%} of the batches all pieces of a word together" if settings.whole_word else ""
     dropout = f"Dropout {shape.dropout}" if shape.dropout else "No dropout"
     seen = {g: run["tokens"] * share / corpus[g] for g, share in (("modern", settings.modern_share), ("books", 1 - settings.modern_share))}
-    return f"""* {run['step']:,} steps, {run['tokens'] / 1e6:,.1f}M token positions, {run['seconds'] / 60:.0f} minutes on {device}, in {len(run['legs'])} leg(s): {stable:,} stable
+    matrices = f"AdamW {BETAS}"
+    if settings.optimizer == "muon":
+        matrices = f"Muon (momentum 0.95; updates scaled to AdamW's size) for the layers' matrices, AdamW {BETAS} for embeddings, vectors"
+    began = ""
+    if run["start"]:
+        how, _ = STARTS[run["start"]]
+        began = f"* Begun with the weights of {how} (`model.onnx` with SHA-256 {run['start'][:12]}…, in the repository's history). All that follows is the second run.\n"
+    return f"""{began}* {run['step']:,} steps, {run['tokens'] / 1e6:,.1f}M token positions, {run['seconds'] / 60:.0f} minutes on {device}, in {len(run['legs'])} leg(s): {stable:,} stable
   steps (warm-up included) and {run['step'] - stable:,} decay steps.
 * {settings.batches_per_step} batch(es) of about {settings.tokens_per_batch:,} positions a step, one length per batch, no padding: windows of {WINDOW} content tokens;
   {P_SENTENCE:.0%} of batches are single sentences of {SENTENCE_TOKENS[0]} to {SENTENCE_TOKENS[1]} tokens; {P_FRAGMENT:.0%} are windows of a random shorter length; late in the run
   {P_LONG:.0%} have all {shape.positions} positions.
 * {masking} (80% `[MASK]`, 10% random, 10% kept){words}.
 * {dropout}. The modern texts ({corpus['modern'] / 1e6:.1f}M tokens) were read about {seen['modern']:.1f} times, the older ones ({corpus['books'] / 1e6:.1f}M) {seen['books']:.1f} times.
-* AdamW {BETAS}, weight decay {WEIGHT_DECAY}, gradient norm clipped at {CLIP}, {settings.warmup_steps} warm-up steps to {settings.peak_lr:g}, constant, then linear
+* {matrices}; weight decay {WEIGHT_DECAY}, gradient norm clipped at {CLIP}, {settings.warmup_steps} warm-up steps to {settings.peak_lr:g}, constant, then linear
   to zero; bf16 autocast over fp32 weights.
 * Positions start as sinusoids and the first layer's heads start out looking at the neighbouring tokens; without this
   so short a run does not get past word frequencies."""
 
 
 def card(shape, parameters, run, settings, device, finished, checks, metrics, corpus_manifest):
-    minutes = run["seconds"] / 60
+    minutes = run["seconds"] / 60 + (STARTS[run["start"]][1] if run["start"] else 0)
     where = "two shared CPU cores" if device == "cpu" else "one GPU"
     status = "" if finished else "\n> **Interim export**, taken while training was still running. Not for release.\n"
     return f"""---

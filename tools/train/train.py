@@ -13,11 +13,15 @@ Writes into RUN_DIR: checkpoint.pt (latest, exact), curve.csv and curve.svg, run
 when the decay has finished, and with --portable a directory of small pieces that hold the
 run for another machine (weights as they are, moments in bf16: near, not the same bits).
 
+A run may begin with the weights of a model that export.py wrote (`--start MODEL.ONNX`): the optimizer
+begins anew, and the shape is that of the model.
+
 usage: train.py DATA_DIR RUN_DIR --preset cpu|gpu --stable-steps N --decay-steps N [--seconds S] ...
 """
 import argparse
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -32,6 +36,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 import numpy as np
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 
 from curve import write_svg
@@ -65,6 +70,7 @@ class Settings:
     mask_rate: float = 0.15  # until the decay
     mask_rate_end: float = 0.15  # at its end
     whole_word: float = 0.0  # share of batches whose targets are whole words
+    optimizer: str = "adamw"  # or muon: the layers' matrices by Muon, the rest by AdamW
     peak_lr: float = 1e-3
     warmup_steps: int = 300
     compile: bool = False
@@ -72,9 +78,10 @@ class Settings:
     checkpoint_seconds: float = 180
 
 
-# cpu: the recipe of the first model. gpu: some twenty minutes of one large GPU, see gpu.sh for the reasons.
+# first: the recipe of the first model, which `cpu` began with. cpu: that of the bundled one; see README.md for its trials. gpu: some twenty minutes of one large GPU, see gpu.sh for the reasons.
 PRESETS = {
-    "cpu": Settings(),
+    "first": Settings(),
+    "cpu": Settings(optimizer="muon", tokens_per_batch=5200, peak_lr=1.5e-3, warmup_steps=200, report_steps=100),
     "gpu": Settings(shape="better", tokens_per_batch=16_640, batches_per_step=8, modern_share=0.4, mask_rate=0.30, mask_rate_end=0.15,
                     whole_word=0.15, peak_lr=1.5e-3, warmup_steps=1500, report_steps=200, checkpoint_seconds=120),
 }
@@ -232,11 +239,19 @@ def learning_rate(settings, step, decay_start, decay_steps):
     return settings.peak_lr * warm * left, left
 
 
-def make_optimizer(model, settings):
+def make_optimizers(model, settings):
+    """One AdamW; or, with `muon`, that for embeddings and vectors, and Muon (Jordan et al. 2024) for the layers' matrices.
+
+    Muon's updates are scaled to AdamW's size (Liu et al. 2025), so one learning rate serves both.
+    """
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.peak_lr, betas=BETAS, eps=1e-6, fused=True)
+    inner = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Linear)} if settings.optimizer == "muon" else set()
+    groups = [{"params": [p for p in matrices if id(p) not in inner], "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    optimizers = [torch.optim.AdamW(groups, lr=settings.peak_lr, betas=BETAS, eps=1e-6, fused=True)]
+    if inner:
+        optimizers.append(torch.optim.Muon([p for p in matrices if id(p) in inner], lr=settings.peak_lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 def masked_loss(model, corrupted, original, target, encode=None):
@@ -259,13 +274,16 @@ class Run:
         torch.manual_seed(SEED)
         self.shape = SHAPES[self.settings.shape]
         self.model = MaskedLM(self.shape).to(self.device)
-        self.optimizer = make_optimizer(self.model, self.settings)
+        if args.start and not saved:
+            self.model.load_state_dict(weights_of(args.start, self.shape))
+        self.optimizers = make_optimizers(self.model, self.settings)
         self.batches = Batches(args.data_dir, self.settings)
         self.generator = torch.Generator(self.device).manual_seed(SEED)
         self.begins_word = torch.from_numpy(self.batches.vocabulary.begins_word).to(self.device)
         self.state = {"step": 0, "tokens": 0, "seconds": 0.0, "train": None, "decay_start": None, "decay_steps": None, "steps_per_second": None, "legs": []}
         if saved:
             self.restore(saved)
+        self.state.setdefault("start", hashlib.sha256(args.start.read_bytes()).hexdigest() if args.start else None)
         self.encode = torch.compile(self.model.encode, dynamic=True) if self.settings.compile else self.model.encode
         self.dev = {name: DevSet(args.data_dir, self.shape.vocab, name, self.device) for name in ("dev", "dev_modern") if (args.data_dir / f"{name}.u16").exists()}
 
@@ -278,8 +296,8 @@ class Run:
 
     def restore(self, saved):
         self.model.load_state_dict(saved["model"])
-        if saved["optimizer"]:
-            self.optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"] or []):
+            optimizer.load_state_dict(state)
         self.batches.restore(saved["batches"])
         self.state = saved["run"]
         torch.set_rng_state(saved["torch_rng"])
@@ -290,7 +308,7 @@ class Run:
 
     def everything(self):
         return {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "batches": self.batches.state(), "run": self.state,
+            "model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers], "batches": self.batches.state(), "run": self.state,
             "settings": asdict(self.settings), "shape": asdict(self.shape), "device": self.device.type, "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
@@ -307,7 +325,7 @@ class Run:
         """The run in pieces of CHUNK_BYTES. A finished run carries no moments."""
         everything = self.everything()
         finished = (self.dir / "DONE").exists()
-        everything["optimizer"] = None if finished else narrowed(everything["optimizer"])
+        everything["optimizers"] = None if finished else [narrowed(o) for o in everything["optimizers"]]
         everything["model"] = {k: v.cpu() for k, v in everything["model"].items()}
         buffer = io.BytesIO()
         torch.save(everything, buffer)
@@ -320,7 +338,7 @@ class Run:
 
     def step(self, rate, left):
         """One update; returns the batches' mean loss, still on the device."""
-        for group in self.optimizer.param_groups:
+        for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = rate
         settings, total = self.settings, 0.0
         mask_rate = settings.mask_rate_end + (settings.mask_rate - settings.mask_rate_end) * left
@@ -335,8 +353,9 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP, foreach=True)
         # One step of nonsense must not cost the run: its gradient is dropped (multiplying by 0 would keep a NaN).
         if torch.isfinite(norm):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            for optimizer in self.optimizers:
+                optimizer.step()
+        self.model.zero_grad(set_to_none=True)
         self.state["step"] += 1
         return total
 
@@ -398,6 +417,33 @@ class Run:
         return done
 
 
+def weights_of(path, shape):
+    """The state of a MaskedLM of `shape` from a model.onnx that export.py wrote: its matrices as fp16 rounded them."""
+    import onnx  # here, so that a run from nothing can do without
+    from onnx import numpy_helper
+
+    stored = {i.name: torch.from_numpy(numpy_helper.to_array(i).astype(np.float32)) for i in onnx.load(path).graph.initializer}
+
+    def linear(name):
+        return {"weight": stored[f"{name}.weight.fp16"].T.contiguous(), "bias": stored[f"{name}.bias"]}
+
+    def norm(name):
+        return {"weight": stored[f"{name}.weight"], "bias": stored[f"{name}.bias"]}
+
+    parts = {"words": {"weight": stored["embeddings.word.fp16"]}, "positions": {"weight": stored["embeddings.position.fp16"]},
+             "embedding_norm": norm("embeddings.norm"), "transform": linear("head.transform"), "transform_norm": norm("head.norm")}
+    for i in range(shape.layers):
+        thirds = [linear(f"layer.{i}.attention.{part}") for part in ("query", "key", "value")]
+        parts |= {
+            f"layers.{i}.qkv": {key: torch.cat([third[key] for third in thirds]) for key in ("weight", "bias")},
+            f"layers.{i}.attention_out": linear(f"layer.{i}.attention.output"), f"layers.{i}.attention_norm": norm(f"layer.{i}.attention.norm"),
+            f"layers.{i}.feed_in": linear(f"layer.{i}.feed.in"), f"layers.{i}.feed_out": linear(f"layer.{i}.feed.out"),
+            f"layers.{i}.feed_norm": norm(f"layer.{i}.feed.norm"),
+        }
+    state = {f"{part}.{key}": tensor for part, tensors in parts.items() for key, tensor in tensors.items()}
+    return state | {"decoder_bias": stored["head.bias"]}
+
+
 def narrowed(optimizer):
     """The optimizer's state with its moments in bf16, on the CPU: half of the bytes."""
     state = {key: {k: v.cpu().bfloat16() if v.ndim else v.cpu() for k, v in moments.items()} for key, moments in optimizer["state"].items()}
@@ -424,6 +470,7 @@ def main():
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes a setting of a new run; a resumed one keeps its own")
+    parser.add_argument("--start", type=Path, metavar="MODEL.ONNX", help="begin a new run from these weights, of the same shape, not from random ones")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stable-steps", type=int, default=1 << 60, help="warm-up included; a STOP file ends it sooner")
