@@ -16,6 +16,6 @@ pub use document::Document;
 pub use fault::{Class, Fault, Stage};
 pub use intake::{Allowance, Intake, Notice, Outlet, intake};
 pub use parcel::{Parcel, Permits, Receipt};
-pub use record::{Header, Lane, Origin, Position, Record, Tail};
+pub use record::{HEADER_BYTES, Header, Lane, Origin, Position, Record, Tail};
 pub use signals::{Edge, SignalValue, Signals};
 pub use verdict::{Bound, Decision, Judged, Reason, Route, Status, Verdict};

@@ -55,6 +55,9 @@ pub struct Tail {
     pub after: Option<i64>,
 }
 
+/// What a header takes in memory beside the bytes of its name and its value, about: a record may have a hundred thousand without a byte in them.
+pub const HEADER_BYTES: usize = 64;
+
 /// One record header. Names may repeat; order is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -81,11 +84,41 @@ pub struct Record {
     pub defect: Option<String>,
 }
 
-impl Record {
-    /// Bytes of key, value and headers: what the record weighs against the byte permits.
+impl Header {
+    /// Bytes of name and value, and [`HEADER_BYTES`].
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
-        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+        self.name.len() + self.value.as_ref().map_or(0, Vec::len) + HEADER_BYTES
+    }
+}
+
+impl Record {
+    /// Bytes of key, value, headers and defect, and [`HEADER_BYTES`] for each header: what the record weighs against the byte permits. A header that was
+    /// not carried over is not held, and weighs nothing but what the defect says of it.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(Header::weight_bytes).sum();
+        let defect = self.defect.as_ref().map_or(0, String::len);
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers + defect
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_without_a_byte_weigh_what_they_take_in_memory() {
+        let empty = Header { name: String::new(), value: None };
+        assert!(std::mem::size_of::<Header>() <= HEADER_BYTES);
+        let record = Record {
+            origin: Origin { lane: Lane { topic: "t".into(), partition: 0 }, offset: 0 },
+            key: Some(vec![0; 3]),
+            value: Some(vec![0; 40]),
+            timestamp_ms: None,
+            headers: vec![empty; 99_999],
+            defect: Some("why".into()),
+        };
+        assert_eq!(record.weight_bytes(), 46 + 99_999 * HEADER_BYTES);
     }
 }

@@ -15,7 +15,7 @@ use super::opening::{INIT_BUDGET, check_topic, client_config, init_transactions,
 use super::settings::{SinkSettings, SourceSettings};
 use super::sight::Sight;
 use super::{Consumer, partition, record};
-use crate::corpus::{Class, Header, Origin, Position};
+use crate::corpus::{Class, HEADER_BYTES, Header, Origin, Position};
 use isolating::{Pace, Segment, Setback};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
@@ -67,11 +67,11 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Bytes of key, value and headers.
+    /// Bytes of key, value and headers, and [`HEADER_BYTES`] for each header.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let own: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
-        let added: usize = self.added.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let own: usize = self.headers.iter().map(Header::weight_bytes).sum();
+        let added: usize = self.added.iter().map(|(name, value)| name.len() + value.len() + HEADER_BYTES).sum();
         self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len()) + own + added
     }
 }

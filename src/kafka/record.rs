@@ -52,17 +52,29 @@ pub(super) fn copy_headers(borrowed: &BorrowedHeaders) -> (Vec<Header>, Option<S
             (CStr::from_ptr(name).to_bytes(), value)
         };
         if apart.is_some_and(|apart| apart != name.len() + 1) {
-            defect = Some(format!("header {index} has a name with a NUL inside (it begins {})", name.escape_ascii()));
+            defect.get_or_insert_with(|| format!("header {index} has a name with a NUL inside ({})", quoted(name)));
             continue;
         }
         match std::str::from_utf8(name) {
             Ok(name) => headers.push(Header { name: name.to_owned(), value }),
             Err(_) => {
-                defect = Some(format!("header {index} has a name that is not UTF-8 (bytes {})", name.escape_ascii()));
+                defect.get_or_insert_with(|| format!("header {index} has a name that is not UTF-8 ({})", quoted(name)));
             }
         }
     }
     (headers, defect)
+}
+
+/// The first bytes of a name that is no text, and how long it is. No more of it: a dead letter that quotes a name of its record's own size would be larger
+/// than what its topic takes.
+fn quoted(name: &[u8]) -> String {
+    const QUOTED_BYTES: usize = 64;
+    match name.get(..QUOTED_BYTES) {
+        Some(begin) if name.len() > QUOTED_BYTES => {
+            format!("{} bytes, which begin {}", name.len(), begin.escape_ascii())
+        }
+        Some(_) | None => format!("bytes {}", name.escape_ascii()),
+    }
 }
 
 /// The client library's form of `headers`, order kept, with `added` behind them.
@@ -73,4 +85,17 @@ pub(crate) fn owned_headers(headers: &[Header], added: &[(&str, Cow<'_, str>)]) 
         .iter()
         .fold(owned, |owned, header| owned.insert(Native { key: &header.name, value: header.value.as_ref() }));
     added.iter().fold(owned, |owned, (name, value)| owned.insert(Native { key: name, value: Some(value.as_bytes()) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_is_quoted_and_a_long_one_in_part() {
+        assert_eq!(quoted(b"\xff\x00a"), "bytes \\xff\\x00a");
+        assert_eq!(quoted(&[b'a'; 64]), format!("bytes {}", "a".repeat(64)));
+        let long = quoted(&[0xff; 250_000]);
+        assert_eq!(long, format!("250000 bytes, which begin {}", "\\xff".repeat(64)));
+    }
 }

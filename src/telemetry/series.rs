@@ -117,7 +117,8 @@ table! {
     RELOADS = "tamis_reloads_total", Counter, Count, [OUTCOME],
         "Times that settings were read again: put in force, unchanged, or refused so that the old ones stay.";
     RECORDS_READ = "tamis_records_read_total", Counter, Count, [], "Records read from the source, deletions included.";
-    BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [], "Bytes of key, value and headers read from the source.";
+    BYTES_READ = "tamis_bytes_read_total", Counter, Bytes, [],
+        "Bytes of key, value and headers read from the source, and 64 for each header.";
     FETCHED_RECORDS = "tamis_kafka_fetched_records_total", Counter, Count, [],
         "Records that the Kafka client fetched; more than were read where fetching was paused or partitions moved.";
     FETCHED_BYTES = "tamis_kafka_fetched_bytes_total", Counter, Bytes, [],
