@@ -17,6 +17,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const REACH_BUDGET: Duration = Duration::from_secs(20);
+/// The most that one batch of records may have once it is decompressed, unless the properties say otherwise. Beyond it the client library fetches the batch
+/// again and again. Its own bound, 100 MB, is less than a producer may put into a batch.
+const BATCH_BYTES: u64 = 400_000_000;
 
 /// A consumer. Once started, dropping it without [`Consumer::close`] leaves the group only by session timeout.
 pub struct Consumer {
@@ -136,6 +139,11 @@ pub(super) fn client_config(settings: &SourceSettings) -> Result<ClientConfig, E
     }
     secrets::lay_over(&mut config, "source.kafka", &settings.properties_files, |_| true)?;
     sight::open_eyes(&mut config);
+    if config.get("receive.message.max.bytes").is_none() {
+        // Where it is set, the library wants it to be larger than a whole fetch.
+        let fetch = config.get("fetch.max.bytes").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+        config.set("receive.message.max.bytes", BATCH_BYTES.max(fetch.saturating_add(512)).to_string());
+    }
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("group.id", &settings.group)

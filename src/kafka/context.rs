@@ -4,7 +4,8 @@
 
 use super::placing::{Unplaced, place};
 use super::sight::Sight;
-use crate::corpus::{Lane, Notice, Position};
+use super::standing::Standing;
+use crate::corpus::{Lane, Notice, Origin, Position};
 use crate::telemetry::{Board, metrics};
 use rdkafka::ClientContext;
 use rdkafka::Offset;
@@ -47,6 +48,7 @@ pub(crate) struct Context {
     /// Where a partition begins for which nothing is committed.
     reset: Offset,
     board: Board,
+    standing: Standing,
     /// Finds brokers again.
     pub(super) sight: Sight,
 }
@@ -54,8 +56,8 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, reset: Offset, board: Board) -> Self {
         let [changed, paused, leaving] = [false; 3].map(AtomicBool::new);
-        let (assignment, sight) = (Mutex::default(), Sight::default());
-        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, board, sight }
+        let (assignment, standing, sight) = (Mutex::default(), Standing::default(), Sight::default());
+        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, board, standing, sight }
     }
 
     fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -81,6 +83,11 @@ impl Context {
         let (answer, _) = sync_channel(1);
         let _ = self.notices.try_send(Notice::Revoking { lanes, lost: true, deadline: Instant::now(), answer });
         Some(epoch)
+    }
+
+    /// Lanes that are ours and stand still, as far as the client library's statistics tell, each with the offset of its next record.
+    pub(crate) fn standing(&self) -> Vec<Origin> {
+        self.standing.still(|lane| self.epoch(lane).is_some())
     }
 
     /// Whether the assignment changed since the last call.
@@ -227,8 +234,10 @@ impl ClientContext for Context {
         for (topic, statistics) in statistics.topics {
             let topic: Arc<str> = Arc::from(topic);
             for (number, partition) in statistics.partitions {
+                let lane = Lane { topic: Arc::clone(&topic), partition: number };
+                self.standing.look(&lane, partition.next_offset, partition.ls_offset);
                 if let Some(records) = unread(&partition, paused) {
-                    self.board.set_unread(&Lane { topic: Arc::clone(&topic), partition: number }, records);
+                    self.board.set_unread(&lane, records);
                 }
             }
         }

@@ -36,6 +36,10 @@ const TAILS: Duration = Duration::from_secs(2);
 /// How long leaving the group may take. The client library gives the broker 5 s to answer that; an offset commit without an answer holds it
 /// up for longer, and no answer is worth more.
 const CLOSE_BUDGET: Duration = Duration::from_secs(7);
+/// How long a batch may fail to decompress before no further fetch of it is believed to help, and between two failures the longest after which the second
+/// is another one's.
+const UNPACKING: Duration = Duration::from_secs(10);
+const UNPACKING_APART: Duration = Duration::from_secs(120);
 
 /// What the owner of the driver asks of it.
 #[derive(Debug, Default)]
@@ -56,6 +60,8 @@ pub(crate) struct Driver {
     polled: Instant,
     paused: bool,
     complained: HashMap<String, Instant>,
+    /// When a batch first failed to decompress, and when one last did.
+    packed: Option<(Instant, Instant)>,
     tails: Tails,
     tails_told: Instant,
     /// Records, and their bytes, that were passed on and not yet told.
@@ -77,6 +83,7 @@ impl Driver {
             polled: Instant::now(),
             paused: false,
             complained: HashMap::new(),
+            packed: None,
             tails: Tails::default(),
             tails_told: Instant::now(),
             untold: (0, 0),
@@ -272,6 +279,14 @@ impl Driver {
             tracing::warn!(error = text, "kafka consumer error");
             self.complained.insert(text.clone(), now);
         }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) {
+            let first = self.packed.filter(|(_, last)| now.duration_since(*last) < UNPACKING_APART).map_or(now, |it| it.0);
+            self.packed = Some((first, now));
+            if now.duration_since(first) >= UNPACKING {
+                self.fail(packed(&self.consumer.context().standing()));
+            }
+            return;
+        }
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         if let Some(code) = error.rdkafka_error_code().filter(|code| fatal || is_hopeless(*code)) {
             self.fail(format!("the consumer can't go on: {text}; {}", remedy(code)));
@@ -311,6 +326,23 @@ fn gap(records: usize, bytes: usize) -> Duration {
     let mib = u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX);
     let more = GAP_A_RECORD.saturating_mul(records).saturating_add(GAP_A_MIB.saturating_mul(mib));
     GAP.saturating_add(more).min(GAP_LONGEST)
+}
+
+/// What is said of a batch that can't be decompressed. The client library doesn't tell which it is; it is in one of the lanes that stand still.
+fn packed(standing: &[Origin]) -> String {
+    const NAMED: usize = 5;
+    let mut places: Vec<String> = standing.iter().take(NAMED).map(Origin::to_string).collect();
+    if standing.len() > NAMED {
+        places.push(format!("{} more", standing.len() - NAMED));
+    }
+    let place = if places.is_empty() {
+        "in a partition that is not known".to_owned()
+    } else {
+        format!("at topic/partition/offset {}", places.join(" or "))
+    };
+    format!(
+        "a batch of records can't be decompressed, {place}: it is damaged, or has more than receive.message.max.bytes once decompressed; raise that in          [source.kafka] properties, or stop all workers and set the group's offset behind the batch, whose documents are lost then"
+    )
 }
 
 /// What a person can do about an error that no retry mends.
@@ -361,5 +393,14 @@ mod tests {
             until_full > Duration::from_secs(120),
             "hands fill in {until_full:?}: every stall would drop what was fetched"
         );
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_decompressed_is_named_by_its_place_where_that_is_known() {
+        let at = |partition| Origin { lane: Lane { topic: "t".into(), partition }, offset: 7 };
+        assert!(packed(&[]).contains("not known"));
+        let said = packed(&[at(3)]);
+        assert!(said.contains("t/3/7:") && said.contains("receive.message.max.bytes"), "{said}");
+        assert!(packed(&(0..8).map(at).collect::<Vec<_>>()).contains("t/4/7 or 3 more"));
     }
 }

@@ -28,6 +28,7 @@ mod replay;
 mod secrets;
 mod settings;
 mod sight;
+mod standing;
 pub mod survey;
 mod tail;
 

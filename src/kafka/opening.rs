@@ -61,9 +61,10 @@ pub(super) fn client_config(
         // into small requests; and with five of them under way for one partition the client library turns in circles until the broker has answered.
         .set("linger.ms", "500")
         .set("compression.type", "zstd")
-        // The topic's own limit decides; a record that it refuses becomes a dead letter.
-        .set("message.max.bytes", "104857600")
-        .set("queue.buffering.max.kbytes", "262144")
+        // The topic's own limit decides, on the compressed record; one that it refuses becomes a dead letter. Whatever could be read must fit: a dead letter that
+        // the library itself refuses has nowhere to go.
+        .set("message.max.bytes", "440000000")
+        .set("queue.buffering.max.kbytes", "524288")
         // Scoring is outside, so a transaction lasts milliseconds; a dead worker's is over after this.
         .set("transaction.timeout.ms", "30000")
         .set("allow.auto.create.topics", "false");
