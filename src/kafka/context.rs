@@ -2,7 +2,7 @@
 //!
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
-use super::placing::{Unplaced, place};
+use super::placing::{Unplaced, patience, place};
 use super::sight::Sight;
 use super::standing::Standing;
 use crate::corpus::{Lane, Notice, Origin, Position};
@@ -16,7 +16,7 @@ use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +47,8 @@ pub(crate) struct Context {
     leaving: AtomicBool,
     /// Where a partition begins for which nothing is committed.
     reset: Offset,
+    /// How long the group's transactions may last, in milliseconds.
+    transaction_ms: AtomicU64,
     board: Board,
     standing: Standing,
     /// Finds brokers again.
@@ -57,7 +59,14 @@ impl Context {
     pub(crate) fn new(notices: mpsc::Sender<Notice>, revoke_budget: Duration, reset: Offset, board: Board) -> Self {
         let [changed, paused, leaving] = [false; 3].map(AtomicBool::new);
         let (assignment, standing, sight) = (Mutex::default(), Standing::default(), Sight::default());
-        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, board, standing, sight }
+        let transaction_ms = AtomicU64::new(0);
+        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, transaction_ms, board, standing, sight }
+    }
+
+    /// The transactions of this group's workers may last for so long, and hide its offsets as long. To be told before partitions are taken up.
+    pub(super) fn set_transaction_timeout(&self, timeout: Duration) {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.transaction_ms.store(millis, Ordering::Release);
     }
 
     fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -115,7 +124,8 @@ impl Context {
     fn take_up(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let lanes = lanes(list);
         let count = lanes.len();
-        match place(consumer, list, self.reset, || self.leaving.load(Ordering::Acquire)) {
+        let patience = patience(Duration::from_millis(self.transaction_ms.load(Ordering::Acquire)));
+        match place(consumer, list, self.reset, patience, || self.leaving.load(Ordering::Acquire)) {
             Ok(()) => self.assign(lanes),
             Err(Unplaced::NotAMember) => tracing::info!(count, "the group went on without this worker"),
             Err(Unplaced::Unknown(why)) => {

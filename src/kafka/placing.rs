@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long to ask: a dead worker's transaction lasts for its time-out (30 s unless set) and until the broker looks for such (10 s).
+/// How long to ask at least: a dead worker's transaction lasts for its time-out (30 s unless set) and until the broker looks for such (10 s).
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long to ask beyond a transaction's time-out: the broker looks for such, writes their markers and answers.
+const BEYOND: Duration = Duration::from_secs(30);
 /// After this, waiting is worth a word.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -37,8 +39,13 @@ enum Answer {
     Never(Unplaced),
 }
 
+/// How long to wait for an offset that a transaction hides, where transactions may last for `transaction_timeout`: that and 30 s, but 90 s at least.
+pub(super) fn patience(transaction_timeout: Duration) -> Duration {
+    PATIENCE.max(transaction_timeout.saturating_add(BEYOND))
+}
+
 /// Sets the offset of each partition of `list` to where reading begins: committed, or `otherwise` where nothing is. Blocks while a transaction
-/// hides the committed offset, up to 90 s, or until `is_leaving`.
+/// hides the committed offset, up to `patience`, or until `is_leaving`.
 ///
 /// # Errors
 /// See [`Unplaced`]; then nothing of the list may be read.
@@ -46,6 +53,7 @@ pub(super) fn place(
     consumer: &BaseConsumer<Context>,
     list: &mut TopicPartitionList,
     otherwise: Offset,
+    patience: Duration,
     is_leaving: impl Fn() -> bool,
 ) -> Result<(), Unplaced> {
     if list.count() == 0 {
@@ -65,7 +73,7 @@ pub(super) fn place(
                 Answer::Known | Answer::Pending(_) => error.to_string(),
             },
         };
-        if began.elapsed() >= PATIENCE || is_leaving() {
+        if began.elapsed() >= patience || is_leaving() {
             return Err(Unplaced::Unknown(why));
         }
         if began.elapsed() >= QUIET && !is_told {
@@ -151,6 +159,12 @@ mod tests {
             [Offset::End, Offset::Invalid, Offset::Beginning]
         );
         assert_eq!(reset(None), Offset::Beginning);
+    }
+
+    #[test]
+    fn a_hidden_offset_is_waited_for_until_its_transaction_must_be_over() {
+        let seconds = |seconds| patience(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([0, 30, 60, 61, 900].map(seconds), [90, 90, 90, 91, 930]);
     }
 
     #[test]

@@ -166,14 +166,18 @@ impl Producer {
         for topic in topics {
             check_topic(&producer, topic)?;
         }
+        let transaction_timeout = transaction_timeout(&config);
         if let Guarantee::ExactlyOnce { transactional_id } = guarantee {
+            if let Some((_, committer)) = &source {
+                committer.consumer().context().set_transaction_timeout(transaction_timeout);
+            }
             init_transactions(&producer, transactional_id, INIT_BUDGET)?;
         }
         Ok(Self {
             producer,
             failures,
             consumer: source.map(|(_, committer)| committer),
-            transaction_timeout: transaction_timeout(&config),
+            transaction_timeout,
             transactional: matches!(guarantee, Guarantee::ExactlyOnce { .. }),
             pace: Mutex::default(),
             counts: Mutex::default(),
