@@ -125,7 +125,8 @@ pub struct Producer {
     transactional: bool,
     /// How much goes together into one request.
     pace: Mutex<Pace>,
-    counts: Mutex<HashMap<String, (i32, Instant)>>,
+    /// How many partitions a topic has, of the source's cluster or of the sink's: they may be two, with topics of one name.
+    counts: Mutex<HashMap<(bool, String), (i32, Instant)>>,
     fenced: &'static str,
 }
 
@@ -247,7 +248,7 @@ impl Producer {
         let mut count = |is_source: bool, topic| match counts.entry((is_source, topic)) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(vacant) => {
-                let found = self.partitions(topic, |topic| match self.consumer.as_ref().filter(|_| is_source) {
+                let found = self.partitions(is_source, topic, |topic| match self.consumer.as_ref().filter(|_| is_source) {
                     Some(committer) => committer.consumer().fetch_metadata(Some(topic), CALL),
                     None => self.producer.client().fetch_metadata(Some(topic), CALL),
                 })?;
@@ -331,10 +332,16 @@ impl Producer {
 
     /// How many partitions `topic` has, from metadata not older than a minute. A guess would put records of one lane in two places, so an
     /// unknown count aborts the step.
-    fn partitions(&self, topic: &str, fetch: impl FnOnce(&str) -> KafkaResult<Metadata>) -> Result<i32, DeliveryError> {
+    fn partitions(
+        &self,
+        is_source: bool,
+        topic: &str,
+        fetch: impl FnOnce(&str) -> KafkaResult<Metadata>,
+    ) -> Result<i32, DeliveryError> {
         let now = Instant::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = counts.get(topic).copied();
+        let key = (is_source, topic.to_owned());
+        let known = counts.get(&key).copied();
         if let Some((count, at)) = known
             && now.duration_since(at) < METADATA_AGE
         {
@@ -347,7 +354,7 @@ impl Producer {
             .filter(|count| *count > 0);
         match (fetched, known) {
             (Some(count), _) => {
-                counts.insert(topic.to_owned(), (count, now));
+                counts.insert(key, (count, now));
                 Ok(count)
             }
             (None, Some((count, _))) => Ok(count),
