@@ -34,6 +34,8 @@ const OFFSET_RESET: &str = "OFFSET";
 pub(crate) struct Assignment {
     epoch: u64,
     lanes: HashMap<Lane, u64>,
+    /// Epochs that ended while their lanes stayed ours, and of which the pipeline was not told yet.
+    ended: Vec<(Lane, u64)>,
 }
 
 pub(crate) struct Context {
@@ -86,12 +88,25 @@ impl Context {
         let epoch = assignment.epoch + 1;
         let ended = std::mem::replace(assignment.lanes.get_mut(lane)?, epoch);
         assignment.epoch = epoch;
+        assignment.ended.push((lane.clone(), ended));
         drop(assignment);
-        let lanes = vec![(lane.clone(), ended)];
-        // Nobody waits for the answer. A full channel is no loss but of time: the first record tells as well.
-        let (answer, _) = sync_channel(1);
-        let _ = self.notices.try_send(Notice::Revoking { lanes, lost: true, deadline: Instant::now(), answer });
+        self.tell_ended();
         Some(epoch)
+    }
+
+    /// Tells the pipeline of epochs that ended, all in one notice. Where the channel is full they stay for the next call: without it, the records of the old
+    /// epochs keep the permits that the first of the new ones waits for.
+    pub(crate) fn tell_ended(&self) {
+        let mut assignment = self.assignment();
+        if assignment.ended.is_empty() {
+            return;
+        }
+        if let Ok(place) = self.notices.try_reserve() {
+            let lanes = std::mem::take(&mut assignment.ended);
+            // Nobody waits for the answer.
+            let (answer, _) = sync_channel(1);
+            place.send(Notice::Revoking { lanes, lost: true, deadline: Instant::now(), answer });
+        }
     }
 
     /// Lanes that are ours and stand still, as far as the client library's statistics tell, each with the offset of its next record.
@@ -347,6 +362,26 @@ mod tests {
         let Ok(Notice::Revoking { lanes, lost, .. }) = heard.try_recv() else { panic!("nothing was told") };
         assert_eq!((lanes, lost), (vec![(lane(0), 1)], true));
         assert!(heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_epoch_that_ended_while_the_channel_was_full_is_told_later() {
+        let (notices, mut heard) = mpsc::channel(1);
+        let context =
+            Context::new(notices, Duration::ZERO, Offset::Beginning, Board::new(crate::telemetry::Facts::default()));
+        let lane = |partition| Lane { topic: "t".into(), partition };
+        context.assign((0..3).map(lane).collect());
+        (0..3).for_each(|partition| assert!(context.renew(&lane(partition)).is_some()));
+        let mut told = || match heard.try_recv() {
+            Ok(Notice::Revoking { lanes, .. }) => lanes,
+            _ => Vec::new(),
+        };
+        assert_eq!(told(), [(lane(0), 1)]);
+        assert!(told().is_empty(), "nothing is told by itself");
+        context.tell_ended();
+        assert_eq!(told(), [(lane(1), 1), (lane(2), 1)]);
+        context.tell_ended();
+        assert!(told().is_empty());
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Driver {
     /// Polls until asked to close, then leaves the group.
     pub(crate) fn run(mut self) {
         while !self.wishes.close.load(Ordering::Acquire) {
+            self.consumer.context().tell_ended();
             if self.wishes.stop.load(Ordering::Acquire) {
                 self.stop();
             }
