@@ -62,7 +62,19 @@ impl Context {
         let [changed, paused, leaving] = [false; 3].map(AtomicBool::new);
         let (assignment, standing, sight) = (Mutex::default(), Standing::default(), Sight::default());
         let transaction_ms = AtomicU64::new(0);
-        Self { notices, revoke_budget, assignment, changed, paused, leaving, reset, transaction_ms, board, standing, sight }
+        Self {
+            notices,
+            revoke_budget,
+            assignment,
+            changed,
+            paused,
+            leaving,
+            reset,
+            transaction_ms,
+            board,
+            standing,
+            sight,
+        }
     }
 
     /// The transactions of this group's workers may last for so long, and hide its offsets as long. To be told before partitions are taken up.

@@ -281,7 +281,8 @@ impl Driver {
             self.complained.insert(text.clone(), now);
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) {
-            let first = self.packed.filter(|(_, last)| now.duration_since(*last) < UNPACKING_APART).map_or(now, |it| it.0);
+            let first =
+                self.packed.filter(|(_, last)| now.duration_since(*last) < UNPACKING_APART).map_or(now, |it| it.0);
             self.packed = Some((first, now));
             if now.duration_since(first) >= UNPACKING {
                 self.fail(packed(&self.consumer.context().standing()));

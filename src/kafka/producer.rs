@@ -16,7 +16,7 @@ use super::settings::{SinkSettings, SourceSettings};
 use super::sight::Sight;
 use super::{Consumer, partition, record};
 use crate::corpus::{Class, HEADER_BYTES, Header, Origin, Position};
-use isolating::{Pace, Segment, Setback};
+use isolating::{Pace, Segment, Setback, Unflushed};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -248,10 +248,11 @@ impl Producer {
         let mut count = |is_source: bool, topic| match counts.entry((is_source, topic)) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(vacant) => {
-                let found = self.partitions(is_source, topic, |topic| match self.consumer.as_ref().filter(|_| is_source) {
-                    Some(committer) => committer.consumer().fetch_metadata(Some(topic), CALL),
-                    None => self.producer.client().fetch_metadata(Some(topic), CALL),
-                })?;
+                let found =
+                    self.partitions(is_source, topic, |topic| match self.consumer.as_ref().filter(|_| is_source) {
+                        Some(committer) => committer.consumer().fetch_metadata(Some(topic), CALL),
+                        None => self.producer.client().fetch_metadata(Some(topic), CALL),
+                    })?;
                 Ok::<i32, DeliveryError>(*vacant.insert(found))
             }
         };
@@ -292,17 +293,24 @@ impl Producer {
     }
 
     /// Waits until every output handed over was acknowledged or failed.
-    fn flush(&self, deadline: Instant) -> Result<(), DeliveryError> {
+    fn flush(&self, deadline: Instant) -> Result<(), Unflushed> {
         let flushed = self.flush_now(deadline.saturating_duration_since(Instant::now()));
         let failures = self.failures.take();
         let refusals: Vec<Refusal> = failures.iter().filter_map(|(index, error)| refusal(*index, error)).collect();
         if !refusals.is_empty() {
-            return Err(DeliveryError::Refused(refusals));
+            let of = |code| {
+                let is = move |(_, error): &&(usize, KafkaError)| error.rdkafka_error_code() == Some(code);
+                failures.iter().filter(is).map(|(index, _)| *index).collect()
+            };
+            let (cleared, invalid) =
+                (of(RDKafkaErrorCode::InvalidDifferentRecord), of(RDKafkaErrorCode::InvalidRecord));
+            return Err(Unflushed::Refused { refusals, cleared, invalid });
         }
         if let Some((_, error)) = failures.first() {
-            return Err(self.classify(error));
+            return Err(self.classify(error).into());
         }
-        flushed.map_err(|error| DeliveryError::Aborted(format!("outputs were not acknowledged in time: {error}")))
+        let late = |error| DeliveryError::Aborted(format!("outputs were not acknowledged in time: {error}"));
+        flushed.map_err(|error| late(error).into())
     }
 
     /// The client library's own flush, which sends at once and waits. That of its wrapper asks for one that is over before it has begun, again and

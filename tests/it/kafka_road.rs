@@ -270,6 +270,69 @@ fn check_order(referee: &mut Referee, topics: &Topics) {
 }
 
 #[test]
+fn records_that_a_compacted_topic_refuses_are_buried_and_thousands_of_neighbours_pass() {
+    const RECORDS: usize = 4_000;
+    let mut referee = Referee::start();
+    let topics = Topics::new("compacted");
+    referee.create(&[topics.input.as_str(), topics.dead.as_str()], 1);
+    let compacted: Vec<Value> = [&topics.pass, &topics.review, &topics.fail]
+        .iter()
+        .map(|name| json!({"name": name, "partitions": 1, "config": {"cleanup.policy": "compact"}}))
+        .collect();
+    referee.ask("create", json!({ "topics": compacted }));
+    let text = "The committee met on Tuesday to discuss the annual budget.";
+    let guilty = [7, 2_600, 2_601, RECORDS - 1];
+    let records: Vec<Value> = (0..RECORDS)
+        .map(|n| {
+            let value = hex(json!({"id": n.to_string(), "text": text}).to_string().as_bytes());
+            let key = (!guilty.contains(&n)).then(|| hex(format!("k{n}").as_bytes()));
+            json!({"value": value, "key": key, "partition": 0})
+        })
+        .collect();
+    referee.ask("put", json!({"topic": topics.input, "records": records}));
+    // Nearly all of them in one step. Delivered one by one, they would not fit into half of transaction.timeout.ms.
+    let file = pipeline("compacted", &topics, "[delivery]\ncommit_interval_ms = 10000\n");
+    let mut worker = Worker::run("compacted", &file, &[]);
+    worker.wait_ready();
+    let out = wait_for(&mut referee, &topics, RECORDS as u64, &worker);
+    let dead: Vec<&Value> = out.iter().filter(|record| record["topic"] == topics.dead).collect();
+    assert_eq!((out.len(), dead.len()), (RECORDS, guilty.len()), "{}", worker.log());
+    for (dead, n) in dead.iter().zip(guilty) {
+        let error: Value = serde_json::from_str(&header(dead, "tamis-error").unwrap()).unwrap();
+        assert!(error["class"] == "output-refused" && error["stage"] == "deliver", "{error}");
+        assert_eq!(header(dead, "tamis-source").unwrap(), format!("{}/0/{n}", topics.input));
+    }
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}
+
+#[test]
+fn a_batch_too_large_once_decompressed_ends_the_worker_by_name_and_passes_under_a_larger_bound() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("packed");
+    referee.create(&topics.all(), 1);
+    let good = json!({"value": hex(br#"{"text": "The committee met on Tuesday."}"#), "key": hex(b"k")});
+    for record in [&good, &json!({"fill": 12_000_000, "key": hex(b"packed")}), &good] {
+        let zstd = json!({"compression.type": "zstd"});
+        referee.ask("put", json!({"topic": topics.input, "records": [record], "config": zstd}));
+    }
+    let file = pipeline("packed", &topics, "[delivery]\ncommit_interval_ms = 50\n");
+    let bound = "source.kafka.properties={\"receive.message.max.bytes\"=\"9000000\"}";
+    let mut worker = Worker::run("bound", &file, &["--set", bound]);
+    assert_eq!(worker.wait(90).code(), Some(69), "{}", worker.log());
+    let place = format!("{}/0/1: it is damaged", topics.input);
+    assert!(worker.log().contains(&place) && worker.log().contains("receive.message.max.bytes"), "{}", worker.log());
+    let mut worker = Worker::run("packed", &file, &[]);
+    worker.wait_ready();
+    let out = wait_for(&mut referee, &topics, 3, &worker);
+    let dead: Vec<&Value> = out.iter().filter(|record| record["topic"] == topics.dead).collect();
+    let error: Value = serde_json::from_str(&header(dead[0], "tamis-error").unwrap()).unwrap();
+    assert_eq!((out.len(), dead.len(), &error["class"]), (3, 1, &json!("too-large")));
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+}
+
+#[test]
 fn at_least_once_loses_nothing_when_killed() {
     let mut referee = Referee::start();
     let topics = Topics::new("alo");

@@ -240,14 +240,14 @@ def produce(r):
 
 
 def put(r):
-    """Produces the given records exactly; bytes travel as hex."""
-    producer = Producer({"bootstrap.servers": r["brokers"], "message.max.bytes": 100_000_000})
+    """Produces the given records exactly; bytes travel as hex. `fill`: a value of so many letters in place of one."""
+    producer = Producer({"bootstrap.servers": r["brokers"], "message.max.bytes": 100_000_000, **r.get("config", {})})
     failed = []
     for rec in r["records"]:
         unhex = lambda s: None if s is None else bytes.fromhex(s)
         producer.produce(
             r["topic"],
-            value=unhex(rec.get("value")),
+            value=b"a" * rec["fill"] if "fill" in rec else unhex(rec.get("value")),
             key=unhex(rec.get("key")),
             partition=rec.get("partition", 0),
             timestamp=rec.get("timestamp", 0),

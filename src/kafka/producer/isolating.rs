@@ -1,16 +1,18 @@
 //! Owns the pinning of a refusal to the output that caused it.
 //!
-//! A broker refuses whole requests, and a topic may take less than the client library puts into one. So what was refused together is tried again in requests
-//! of half as many bytes, until it fits or was alone in its request: only then is it guilty.
+//! A broker refuses whole requests. Of one that holds a record which it won't have as such (a compacted topic takes none without a key) it names these, and the
+//! client library clears their neighbours: so they are known at once. Otherwise the request may have been larger than its topic takes, and what was refused
+//! together is tried again in requests of half as many bytes, until it fits or was alone in its request: only then is it guilty.
 //! Invariants: the rounds are bounded. A refused request leaves a gap in the numbers that the client library gives to a partition's records; the broker
 //! refuses what comes next there, the library then begins to count anew, and the same round goes well. Hence a round that is aborted right after a refusal
-//! is tried again as it is, and no other. What was found out lasts for the next steps, and is forgotten bit by bit while they go well.
+//! is tried again as it is, and no other. Where outputs were too many for their topic, what was found
+//! out lasts for the next steps, and is forgotten bit by bit while they go well; where they were refused for themselves, it says nothing of others.
 //! Must not know: what is refused, and why.
 
 use super::super::error::{DeliveryError, Refusal};
 use super::{Output, Producer};
-use crate::corpus::Position;
-use std::collections::HashMap;
+use crate::corpus::{Class, Position};
+use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
 /// The most rounds for one step: from 32 MiB down to one byte, each tried again as often as may be.
@@ -51,10 +53,31 @@ impl Pace {
     }
 }
 
+/// Why a flush did not go well.
+pub(super) enum Unflushed {
+    /// These outputs were refused, those of `invalid` as records that their topic won't have; of those of `cleared` the client library says that others were
+    /// to blame.
+    Refused {
+        refusals: Vec<Refusal>,
+        cleared: HashSet<usize>,
+        invalid: HashSet<usize>,
+    },
+    Failed(DeliveryError),
+}
+
+impl From<DeliveryError> for Unflushed {
+    fn from(error: DeliveryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Why a try of a step did not go well.
 pub(super) enum Setback {
-    /// These outputs were refused, none of them alone.
-    Together(Vec<usize>),
+    /// These outputs were refused, none of them alone. `crowded`: several for one partition, for their size.
+    Together {
+        refused: Vec<usize>,
+        crowded: bool,
+    },
     Failed(DeliveryError),
 }
 
@@ -72,6 +95,7 @@ impl Producer {
     /// See [`DeliveryError`]; after any of them but `Fatal` the producer is ready for another step. `Refused` names outputs that were refused alone.
     pub fn deliver(&self, outputs: &[Output<'_>], positions: &[Position]) -> Result<(), DeliveryError> {
         let mut pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, mut is_crowded) = (pace, false);
         let mut gaps = if pace.gap { 0 } else { GAPS };
         let mut done = Err(DeliveryError::Aborted("refused outputs could not be told from their neighbours".into()));
         for _ in 0..ROUNDS {
@@ -81,7 +105,8 @@ impl Producer {
                     done = Ok(());
                     break;
                 }
-                Err(Setback::Together(refused)) => {
+                Err(Setback::Together { refused, crowded }) => {
+                    is_crowded |= crowded;
                     let bytes = refused.iter().filter_map(|index| outputs.get(*index)).map(Output::weight_bytes);
                     let together = smaller(pace.together, bytes);
                     tracing::debug!(
@@ -96,7 +121,9 @@ impl Producer {
                     tracing::debug!(reason, together = pace.together, "aborted after a refusal, tried again");
                 }
                 Err(Setback::Failed(error)) => {
-                    pace.gap = matches!(error, DeliveryError::Refused(_));
+                    let gap = matches!(error, DeliveryError::Refused(_));
+                    // What was to blame is known, so its neighbours need no small requests, unless these are what they were too large for.
+                    pace = if gap && !is_crowded { Pace { gap, ..before } } else { Pace { gap, ..pace } };
                     done = Err(error);
                     break;
                 }
@@ -144,25 +171,35 @@ impl<'a> Segment<'a> {
     }
 
     /// Who is to blame for the failure of a flush of what was handed over before `end`.
-    pub(super) fn blamed(
-        &self,
-        error: DeliveryError,
-        outputs: &[Output<'_>],
-        partitions: &[i32],
-        end: usize,
-    ) -> Setback {
-        let DeliveryError::Refused(refusals) = error else { return Setback::Failed(error) };
+    pub(super) fn blamed(&self, error: Unflushed, outputs: &[Output<'_>], partitions: &[i32], end: usize) -> Setback {
+        let (refusals, cleared, invalid) = match error {
+            Unflushed::Refused { refusals, cleared, invalid } => (refusals, cleared, invalid),
+            Unflushed::Failed(error) => return Setback::Failed(error),
+        };
         let place = |index: usize| Some((&*outputs.get(index)?.topic, *partitions.get(index)?));
         let mut neighbours: HashMap<_, usize> = HashMap::new();
         for index in self.begin..end {
             *neighbours.entry(place(index)).or_default() += 1;
         }
-        let is_alone = |refusal: &&Refusal| neighbours.get(&place(refusal.index)) == Some(&1);
-        let alone: Vec<Refusal> = refusals.iter().filter(is_alone).cloned().collect();
-        if alone.is_empty() {
-            return Setback::Together(refusals.iter().map(|refusal| refusal.index).collect());
+        let cleared: HashSet<_> = cleared.into_iter().map(place).collect();
+        // Where nobody is cleared, all were named or none, and a record without a key is named by every compacted topic.
+        let is_named =
+            |index: usize| invalid.contains(&index) && outputs.get(index).is_some_and(|output| output.key.is_none());
+        let is_pinned = |refusal: &&Refusal| {
+            let place = place(refusal.index);
+            (refusal.class == Class::OutputRefused && (cleared.contains(&place) || is_named(refusal.index)))
+                || neighbours.get(&place) == Some(&1)
+        };
+        let pinned: Vec<Refusal> = refusals.iter().filter(is_pinned).cloned().collect();
+        if !pinned.is_empty() {
+            return Setback::Failed(DeliveryError::Refused(pinned));
         }
-        Setback::Failed(DeliveryError::Refused(alone))
+        let mut sizes: HashMap<_, usize> = HashMap::new();
+        for refusal in refusals.iter().filter(|refusal| refusal.class == Class::OutputTooLarge) {
+            *sizes.entry(place(refusal.index)).or_default() += 1;
+        }
+        let crowded = sizes.values().any(|count| *count > 1);
+        Setback::Together { refused: refusals.iter().map(|refusal| refusal.index).collect(), crowded }
     }
 }
 
@@ -203,22 +240,44 @@ mod tests {
         assert!(outputs.iter().all(|output| whole.takes(output, 0)));
     }
 
+    /// Whether anything is pinned, and what, of outputs to partitions 0, but for the fourth, after those of `refused` were.
+    fn blamed(
+        outputs: &[Output<'_>],
+        handed: std::ops::Range<usize>,
+        refused: &[usize],
+        class: Class,
+        cleared: &[usize],
+    ) -> (bool, Vec<usize>) {
+        let segment = Segment { together: 9, begin: handed.start, bytes: HashMap::new() };
+        let refusals = refused.iter().map(|index| Refusal { index: *index, class, message: String::new() }).collect();
+        let invalid = refused.iter().copied().filter(|_| class == Class::OutputRefused).collect();
+        let error = Unflushed::Refused { refusals, cleared: cleared.iter().copied().collect(), invalid };
+        match segment.blamed(error, outputs, &[0, 0, 0, 1, 0], handed.end) {
+            Setback::Together { refused, crowded } => {
+                assert_eq!(crowded, class == Class::OutputTooLarge);
+                (false, refused)
+            }
+            Setback::Failed(DeliveryError::Refused(guilty)) => (true, guilty.iter().map(|one| one.index).collect()),
+            Setback::Failed(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn whom_the_broker_names_is_to_blame_and_whom_it_clears_is_not() {
+        let keyed = |topic| Output { key: Some(Cow::Borrowed(&b"k"[..])), ..output(topic, 9) };
+        let outputs = [keyed("a"), keyed("a"), output("a", 9), keyed("a"), keyed("a")];
+        let blamed =
+            |refused: &[usize], cleared: &[usize]| blamed(&outputs, 0..5, refused, Class::OutputRefused, cleared);
+        assert_eq!(blamed(&[1], &[0, 2, 4]), (true, vec![1]));
+        assert_eq!(blamed(&[0, 1], &[4]), (true, vec![0, 1]), "several of one request");
+        assert_eq!(blamed(&[0, 1], &[3]), (false, vec![0, 1]), "cleared for another partition");
+        assert_eq!(blamed(&[0, 2], &[]), (true, vec![2]), "nobody is cleared, and it has no key");
+    }
+
     #[test]
     fn only_what_was_alone_for_its_partition_is_to_blame() {
         let outputs = [output("a", 9), output("a", 9), output("b", 9), output("a", 9)];
-        let refused = |indices: &[usize]| {
-            let refusal =
-                |index: &usize| Refusal { index: *index, class: Class::OutputTooLarge, message: String::new() };
-            DeliveryError::Refused(indices.iter().map(refusal).collect())
-        };
-        let blamed = |begin, end, indices: &[usize]| {
-            let segment = Segment { together: 9, begin, bytes: HashMap::new() };
-            match segment.blamed(refused(indices), &outputs, &[0, 0, 0, 1], end) {
-                Setback::Together(refused) => (false, refused),
-                Setback::Failed(DeliveryError::Refused(guilty)) => (true, guilty.iter().map(|one| one.index).collect()),
-                Setback::Failed(error) => panic!("{error}"),
-            }
-        };
+        let blamed = |begin, end, indices: &[usize]| blamed(&outputs, begin..end, indices, Class::OutputTooLarge, &[]);
         assert_eq!(blamed(0, 4, &[0, 1]), (false, vec![0, 1]));
         assert_eq!(blamed(0, 4, &[0, 1, 2]), (true, vec![2]), "the others may be innocent");
         assert_eq!(blamed(1, 4, &[1, 3]), (true, vec![1, 3]), "in two requests, each alone");
