@@ -10,6 +10,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long one batch may be retried before the process stops and lets its supervisor start it afresh.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// So often a batch is tried whole; then it may be more than fits into the time that a delivery step has, and half of it is tried.
+const WHOLE: u32 = 2;
 
 /// Verdicts taken from the ledger and not yet settled.
 #[derive(Debug)]
@@ -21,12 +23,14 @@ pub(super) struct Batch {
     pause: Duration,
     pub(super) not_before: Instant,
     attempt: u32,
+    /// Attempts in a row that came to nothing.
+    failed: u32,
 }
 
 impl Batch {
     pub(super) fn new(parcels: Vec<Parcel<Judged>>, tails: Vec<Tail>) -> Self {
         let now = Instant::now();
-        Self { parcels, tails, born: now, pause: FIRST_PAUSE, not_before: now, attempt: 1 }
+        Self { parcels, tails, born: now, pause: FIRST_PAUSE, not_before: now, attempt: 1, failed: 0 }
     }
 
     /// Per lane the offset to read next once this batch is delivered.
@@ -54,9 +58,18 @@ impl Batch {
     /// Puts the next attempt off. False when patience is at its end.
     pub(super) fn put_off(&mut self) -> bool {
         self.attempt += 1;
+        self.failed += 1;
         self.not_before = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         self.born.elapsed() < PATIENCE
+    }
+
+    /// Keeps the first half of a batch that was put off often enough, and gives the rest back: of each lane, what was read last. Nothing before that.
+    pub(super) fn halve(&mut self) -> Vec<Parcel<Judged>> {
+        if self.failed < WHOLE {
+            return Vec::new();
+        }
+        self.parcels.split_off(self.parcels.len().div_ceil(2))
     }
 
     /// Turns refused records into dead letters, to be tried at once.
@@ -75,7 +88,7 @@ impl Batch {
         self.attempt += 1;
         // That a record was buried is progress, and the next attempt another batch's first; it ends, since no record is buried twice.
         let now = Instant::now();
-        (self.born, self.pause, self.not_before) = (now, FIRST_PAUSE, now);
+        (self.born, self.pause, self.not_before, self.failed) = (now, FIRST_PAUSE, now, 0);
         Ok(())
     }
 }
@@ -106,6 +119,20 @@ mod tests {
         let batch = Batch::new(vec![parcel(1, 4), parcel(0, 8), parcel(1, 6)], Vec::new());
         let positions: Vec<(i32, i64)> = batch.positions().into_iter().map(|p| (p.lane.partition, p.next)).collect();
         assert_eq!(positions, [(0, 9), (1, 7)]);
+    }
+
+    #[test]
+    fn a_batch_that_failed_twice_keeps_its_first_half_and_its_positions_end_there() {
+        let mut batch =
+            Batch::new(vec![parcel(0, 1), parcel(1, 5), parcel(0, 2), parcel(1, 6), parcel(0, 3)], Vec::new());
+        assert!(batch.put_off() && batch.halve().is_empty());
+        assert!(batch.put_off());
+        let offsets =
+            |parcels: &[Parcel<Judged>]| parcels.iter().map(|it| it.receipt.origin.offset).collect::<Vec<_>>();
+        let rest = batch.halve();
+        assert_eq!((offsets(&batch.parcels), offsets(&rest)), (vec![1, 5, 2], vec![6, 3]));
+        assert_eq!(batch.positions().iter().map(|it| it.next).collect::<Vec<_>>(), [3, 6]);
+        assert_eq!((batch.halve().len(), batch.halve().len(), batch.halve().len()), (1, 1, 0), "one is left");
     }
 
     #[test]

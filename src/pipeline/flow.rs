@@ -43,6 +43,8 @@ pub struct Flow {
     journeys: Departures,
     commits: JoinSet<(Batch, Result<(), Failure>, Duration)>,
     waiting: Option<Batch>,
+    /// The most documents of the next batch: fewer than the settings say after batches that failed as a whole.
+    most: usize,
     revocations: Vec<Revocation>,
     last_commit: Instant,
     last_tails: Instant,
@@ -70,6 +72,7 @@ impl Flow {
     ) -> Self {
         Self {
             sink: Arc::new(sink),
+            most: settings.max_batch_documents,
             settings,
             board,
             tap,
@@ -263,7 +266,7 @@ impl Flow {
         }
         self.apply();
         if self.waiting.is_none() && (self.is_due(now) || self.tails_due(now)) {
-            let parcels = self.ledger.take_ready(self.settings.max_batch_documents, self.settings.max_batch_bytes);
+            let parcels = self.ledger.take_ready(self.most, self.settings.max_batch_bytes);
             self.last_tails = now;
             let tails = self.ledger.take_tails();
             self.waiting = (!parcels.is_empty() || !tails.is_empty()).then(|| Batch::new(parcels, tails));
@@ -304,9 +307,8 @@ impl Flow {
 
     /// Whether what is ready makes a whole batch, or holds so many permits that reading would wait for them: no reason to wait for the interval.
     fn is_full(&self) -> bool {
-        let DeliverySettings { max_batch_documents, max_batch_bytes, max_documents, max_in_flight_bytes, .. } =
-            self.settings;
-        self.ledger.ready() >= max_batch_documents.min(max_documents.div_ceil(2))
+        let DeliverySettings { max_batch_bytes, max_documents, max_in_flight_bytes, .. } = self.settings;
+        self.ledger.ready() >= self.most.min(max_documents.div_ceil(2))
             || self.ledger.ready_bytes() >= max_batch_bytes.min(max_in_flight_bytes.div_ceil(2))
     }
 
@@ -337,6 +339,7 @@ impl Flow {
                 batch.tails.iter().for_each(|tail| self.ledger.settle_tail(tail));
                 // Tails alone are no progress: they must not hide that documents are stuck.
                 if !batch.parcels.is_empty() {
+                    self.most = self.most.saturating_mul(2).min(self.settings.max_batch_documents);
                     metrics::committed(batch.parcels.len(), took.as_secs_f64());
                     self.board.committed();
                     self.last_commit = Instant::now();
@@ -366,6 +369,11 @@ impl Flow {
                 tracing::warn!(reason, documents = batch.parcels.len(), "a commit was aborted");
                 if !again {
                     return Err(Stopped::Unavailable(format!("delivery failed for minutes: {reason}")));
+                }
+                let rest = batch.halve();
+                if !rest.is_empty() {
+                    self.most = batch.parcels.len();
+                    self.ledger.put_back(rest);
                 }
                 self.waiting = Some(batch);
             }

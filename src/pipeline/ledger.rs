@@ -129,6 +129,14 @@ impl Ledger {
         taken
     }
 
+    /// Taken verdicts come back, to be taken again before all others: of each lane, the last that were taken, in the order of reading.
+    pub(crate) fn put_back(&mut self, parcels: Vec<Parcel<Judged>>) {
+        for parcel in parcels.into_iter().rev() {
+            self.ready_bytes = self.ready_bytes.saturating_add(parcel.body.record().weight_bytes());
+            self.ready.push_front(parcel);
+        }
+    }
+
     /// How many verdicts wait to be taken (some may have gone stale).
     pub(crate) fn ready(&self) -> usize {
         self.ready.len()
@@ -298,6 +306,20 @@ mod tests {
         let offsets: Vec<i64> = ledger.take_ready(10, usize::MAX).iter().map(|p| p.receipt.origin.offset).collect();
         assert_eq!(offsets, [5, 9]);
         assert_eq!(ledger.open_count(), 2, "released is not settled");
+    }
+
+    #[test]
+    fn verdicts_that_come_back_are_taken_again_first_and_in_order() {
+        let mut ledger = Ledger::default();
+        for offset in 0..6 {
+            assert!(open(&mut ledger, &receipt(0, offset, 1)));
+            ledger.finish(verdict(0, offset, 1));
+        }
+        let mut taken = ledger.take_ready(4, usize::MAX);
+        ledger.put_back(taken.split_off(1));
+        let offsets: Vec<i64> = ledger.take_ready(10, usize::MAX).iter().map(|p| p.receipt.origin.offset).collect();
+        assert_eq!(offsets, [1, 2, 3, 4, 5]);
+        assert_eq!((ledger.ready(), ledger.ready_bytes(), ledger.open_count()), (0, 0, 6), "none of them is settled");
     }
 
     #[test]
