@@ -343,7 +343,7 @@ fn packed(standing: &[Origin]) -> String {
         format!("at topic/partition/offset {}", places.join(" or "))
     };
     format!(
-        "a batch of records can't be decompressed, {place}: it is damaged, or has more than receive.message.max.bytes once decompressed; raise that in          [source.kafka] properties, or stop all workers and set the group's offset behind the batch, whose documents are lost then"
+        "a batch of records can't be decompressed, {place}: it is damaged, or has more than receive.message.max.bytes once decompressed; raise that in [source.kafka] properties, or stop all workers and set the group's offset behind the batch, whose documents are lost then"
     )
 }
 
