@@ -24,7 +24,6 @@ use crate::engine::Reading;
 use crate::telemetry::metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 /// Tokens revealed before anybody looks, and between two looks at least: the device wants rows by the batch.
@@ -35,9 +34,6 @@ const LOOK_SHARE: usize = 8;
 
 /// A certified document with more tokens than this is scored in full: passes, order and losses take some 190 bytes a token until it is decided.
 const CERTIFIED_TOKENS_MAX: usize = 1 << 17;
-/// Tokens of the documents that a scorer reveals at once: what is kept of each pass must not add up to more than some 100 MB, however many documents
-/// are under way. It is sixty times what may wait for a device.
-const REVEALED_AT_ONCE: u32 = 1 << 19;
 /// Passes looked at before other tasks get a turn.
 const UNITS_A_TURN: usize = 512;
 
@@ -63,24 +59,6 @@ impl Calibrated {
     /// The stratum of documents of so many tokens and its boundary, if the table has one and the audit has not dropped it.
     fn boundary(&self, tokens: usize) -> Option<(usize, f64)> {
         self.table.boundary(tokens).filter(|(stratum, _)| !self.audit.dropped(*stratum))
-    }
-}
-
-/// Bounds the documents that one scorer reveals at once, by their tokens.
-pub(super) struct Turns(Semaphore);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Semaphore::new(REVEALED_AT_ONCE as usize))
-    }
-}
-
-impl Turns {
-    /// Waits until a document of so many tokens may be revealed; a longer one than all that there is takes all. Cancel-safe; first come, first served.
-    async fn take(&self, tokens: usize) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(tokens).unwrap_or(u32::MAX).min(REVEALED_AT_ONCE);
-        // The semaphore is never closed.
-        self.0.acquire_many(wanted).await.ok()
     }
 }
 
@@ -186,8 +164,7 @@ impl Scorer {
         let Some(stopping) = &self.stopping else { return self.score(document).await };
         self.meter.document();
         let prepared = self.prepare(&document.text).await?;
-        let bytes = document.text.len();
-        let tokens = prepared.ids.len();
+        let (bytes, tokens) = (document.text.len(), prepared.ids.len());
         let may_stop = match &stopping.rule {
             Rule::Certified { .. } => tokens <= CERTIFIED_TOKENS_MAX,
             Rule::Calibrated { .. } => self.calibrated.as_ref().is_some_and(|table| table.boundary(tokens).is_some()),
@@ -474,21 +451,6 @@ impl Slate<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn documents_are_revealed_as_far_as_their_tokens_have_room_and_the_longest_alone() {
-        let turns = Turns::default();
-        let one = turns.take(REVEALED_AT_ONCE as usize - 3).await;
-        let beside = turns.take(3).await;
-        assert_eq!(turns.0.available_permits(), 0);
-        drop(one);
-        // It waits for what the other has, and is not turned away.
-        let longest = tokio::time::timeout(std::time::Duration::from_millis(20), turns.take(usize::MAX)).await;
-        assert!(longest.is_err());
-        drop(beside);
-        let longest = turns.take(usize::MAX).await;
-        assert_eq!((longest.is_some(), turns.0.available_permits()), (true, 0));
-    }
 
     #[test]
     fn an_audit_counts_every_document_that_was_drawn_and_no_other() {

@@ -34,6 +34,7 @@ mod settings;
 mod stop;
 mod sums;
 mod tail;
+mod turns;
 
 pub use calibration::{Losses, Record, Stratum, Table, TableError, Trial, upper_bound};
 pub use card::Card;

@@ -1,7 +1,7 @@
 //! Owns the scoring of a document: windows, cache, passes, pooled signals.
 
 use super::cost::Meter;
-use super::early::{Calibrated, Turns};
+use super::early::Calibrated;
 use super::model::Prepared;
 use super::partial::Partial;
 use super::plan::{Pass, Plan, Window, groups};
@@ -10,6 +10,7 @@ use super::recipe::Recipe;
 use super::stop::Stopping;
 use super::sums::{LAYOUT, Making, Sums};
 use super::tail::{Output, Pooled, Tail};
+use super::turns::Turns;
 use super::{Error, Model, NelboSettings, Settings, Stop};
 use crate::cache::{Cache, Key};
 use crate::corpus::{Document, Fault, Signals};
