@@ -68,7 +68,7 @@ chroot "$root/built" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:
 install -D -m 755 "$binary" "$root/built/opt/tamis/tamis"
 install -D -m 755 var/ort/libonnxruntime.so "$root/built/opt/tamis/libonnxruntime.so"
 mkdir -p "$root/built/opt/tamis/models"
-cp -R models/tamis-en "$root/built/opt/tamis/models/"
+cp -R models/tamis-en models/tamis-en-int8 "$root/built/opt/tamis/models/"
 install -m 644 pipelines/english-web.toml "$root/built/etc/tamis/pipeline.toml"
 
 if chroot "$root/built" ldd /opt/tamis/tamis | grep 'not found'; then die "the image lacks a library"; fi

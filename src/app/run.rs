@@ -12,6 +12,7 @@ use crate::admin;
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::corpus::{Allowance, Intake, Judged, Outlet, intake};
+use crate::engine;
 use crate::pipeline::{Ending, Flow, Summary};
 use crate::sink::Sink;
 use crate::source::Source;
@@ -27,6 +28,7 @@ const ENGINE_BUDGET: Duration = Duration::from_secs(10);
 const TRACES_BUDGET: Duration = Duration::from_secs(3);
 const LAST_RESORT: Duration = Duration::from_secs(90);
 const UPKEEP: Duration = Duration::from_secs(5);
+const TRIM: Duration = Duration::from_secs(2);
 
 /// How a run is watched and stopped from outside.
 pub struct Watch {
@@ -62,6 +64,7 @@ pub async fn run(settings: Settings, watch: Watch) -> Result<(Ending, Summary), 
     (watch.announce)(server.address());
     let mut keeper = JoinSet::new();
     keeper.spawn(upkeep(exporter, board.clone()));
+    keeper.spawn(keep_small());
     let supervisor = Supervisor::from_environment();
     keeper.spawn(supervisor.clone().attend(board.clone(), settings.admin.stall_after()));
 
@@ -162,6 +165,21 @@ async fn upkeep(exporter: Exporter, board: Board) {
         tick.tick().await;
         exporter.upkeep();
         metrics::ready(board.is_ready());
+    }
+}
+
+/// Keeps the heap near what is in use. It is work of milliseconds under the allocator's locks: not on a thread that documents wait for.
+async fn keep_small() {
+    let mut tick = tokio::time::interval(TRIM);
+    let mut heap = engine::Heap::default();
+    loop {
+        tick.tick().await;
+        let looked = tokio::task::spawn_blocking(move || {
+            heap.give_back();
+            heap
+        });
+        let Ok(back) = looked.await else { return };
+        heap = back;
     }
 }
 

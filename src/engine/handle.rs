@@ -6,7 +6,7 @@ use super::load::{self, Export, Loaded, Standing};
 use super::queue::Budget;
 use super::rows::{self, OnePass};
 use super::shared::{ROWS_WAITING_MAX, Shared};
-use super::{Error, Needs, Passes, Reading, Settings, device, devices, library, model};
+use super::{Error, Needs, Passes, Reading, Settings, device, devices, heap, model};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -138,7 +138,7 @@ impl Engine {
         fingerprint: [u8; 32],
         verified: Option<usize>,
     ) -> Result<Self, Error> {
-        library::Mapping::Serving.set();
+        heap::Mapping::Serving.set();
         let shared = Arc::new(Shared::new(loaded.len(), loaded.len() * HANDS));
         let (finish, finished) = watch::channel(());
         let (mut threads, mut devices) = (Vec::new(), Vec::new());

@@ -40,38 +40,6 @@ fn load() -> Result<Environment, Error> {
     Ok(environment)
 }
 
-/// From which size glibc maps allocations one by one, which go back to the system when they are freed. By itself it raises that size up to 32 MiB as
-/// such blocks are freed, and then keeps matrices that a session gave up while it was built: at BERT-base's size, 300 MiB of them.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Mapping {
-    /// While sessions are built: from 1 MiB on.
-    Building,
-    /// Once a model is loaded: from 4 MiB on, and up to 8 MiB that are free stay with the process. Batches on their way to and from brokers are compressed
-    /// in blocks of one to four MiB, many a second, and mapping each anew costs more than compressing it.
-    Serving,
-}
-
-impl Mapping {
-    /// Puts it in force, for the whole process.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    pub(super) fn set(self) {
-        let (mapped_bytes_min, kept_bytes) = match self {
-            Self::Building => (1 << 20, 128 << 10),
-            Self::Serving => (4 << 20, 8 << 20),
-        };
-        for (parameter, value) in [(libc::M_MMAP_THRESHOLD, mapped_bytes_min), (libc::M_TRIM_THRESHOLD, kept_bytes)] {
-            // SAFETY: mallopt takes two numbers, and changes nothing but the allocator's own settings, under its lock.
-            #[allow(unsafe_code, reason = "the allocator's settings are behind C")]
-            let taken = unsafe { libc::mallopt(parameter, value) };
-            tracing::trace!(taken, parameter, value, "set the allocator");
-        }
-    }
-
-    /// Elsewhere the allocator is another one.
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    pub(super) fn set(self) {}
-}
-
 /// ONNX Runtime's own log, into ours. What fails is also returned as an error and told once there, so here it is detail.
 fn log(level: &LogLevel, place: &str, message: &str) {
     match level {

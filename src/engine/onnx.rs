@@ -6,7 +6,7 @@
 use super::batch::{Batch, Target};
 use super::device::{Failure, Scored};
 use super::lane::{Filled, Lane};
-use super::{Device, Error, Fallback, Needs, Reading, Settings, Spread, library, model};
+use super::{Device, Error, Fallback, Needs, Reading, Settings, Spread, heap, library, model};
 use half::f16;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -282,7 +282,7 @@ pub(super) fn session(
     optimiser: Optimiser,
 ) -> Result<(Session, &'static str), Error> {
     let environment = library::environment()?;
-    library::Mapping::Building.set();
+    heap::Mapping::Building.set();
     let build = |cuda: Option<u16>| -> Result<Session, ort::Error> {
         let mut builder = options(SessionBuilder::new(&environment)?, settings, optimiser)?;
         if let Some(number) = cuda {

@@ -506,3 +506,29 @@ async fn the_bundled_model_passes_its_health_check() {
     );
     assert!(good < bad, "{good} against {bad}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_int8_variant_is_another_scorer_that_says_nearly_the_same() {
+    let _large = LARGE.read().await;
+    let sample = std::fs::read_to_string(root().join("pipelines/demo/sample.jsonl")).unwrap();
+    let texts: Vec<Value> = sample.lines().take(8).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut found = Vec::new();
+    for name in ["tamis-en", "tamis-en-int8"] {
+        let path = root().join("models").join(name);
+        let settings = engine::Settings { path, device: engine::Device::Cpu.into(), ..engine::Settings::default() };
+        let model = Arc::new(Model::load("default", &settings, Needs::default()).await.unwrap());
+        assert_eq!(model.engine().head(), "hoisted", "{name}");
+        let scorer = scorer(&model, Masking::Strided, 128, Cache::disabled());
+        let mut scores = Vec::new();
+        for text in &texts {
+            let signals = scorer.score(&document(text["text"].as_str().unwrap())).await.unwrap();
+            scores.push(number(&signals, "pll.nll_token").unwrap());
+        }
+        found.push((scorer.identity().to_owned(), scores));
+    }
+    let [(single, scores), (int8, others)] = found.as_slice() else { unreachable!("two models") };
+    assert_ne!(single, int8, "cached scores of one would be taken for the other's");
+    let apart: Vec<f64> = scores.iter().zip(others).map(|(one, other)| (one - other).abs()).collect();
+    assert!(apart.iter().all(|gap| *gap < 0.05), "nats a token: {apart:?}");
+    assert!(apart.iter().any(|gap| *gap > 0.0), "they are the same model");
+}

@@ -2,8 +2,8 @@
 
     python tools/bench/int8.py [MODEL_DIR] [--sentences 24] [--tamis target/release/tamis]
 
-Makes an int8 copy of the model (by default the bundled one, whose scores mean something), and scores the demo's texts twice with each: one at a
-time, and all at once in mixed batches. Needs requirements.txt.
+Takes MODEL_DIR-int8 beside the model (by default the bundled one, whose scores mean something) or makes an int8 copy if there is none, and scores the demo's texts twice
+with each: one at a time, and all at once in mixed batches. Needs requirements.txt, to make a copy.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import pathlib
 import statistics
 import tempfile
 
-import make_model
 import sentences
 from worker import Tamis
 
@@ -29,8 +28,12 @@ def main():
     args = parser.parse_args()
     texts, alone, scorers = sentences.sample(args.sentences), {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        make_model.quantised(args.model, pathlib.Path(folder))
-        for kind, model in (("fp32", args.model), ("int8", folder)):
+        int8 = args.model.with_name(f"{args.model.name}-int8")
+        if not int8.is_dir():
+            import make_model
+
+            make_model.quantised(args.model, int8 := pathlib.Path(folder))
+        for kind, model in (("fp32", args.model), ("int8", int8)):
             tamis = Tamis(args.tamis, model, args.threads)
             alone[kind] = [tamis.score([text])[0] for text in texts]
             moved = gaps(alone[kind], tamis.score(texts))

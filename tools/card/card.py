@@ -32,9 +32,11 @@ NOT_COMPARED = ("pace", "made_by")
 
 
 def quantized(model, work):
-    """An int8 copy of the model, by the documented command."""
-    out = work / "int8"
+    """An int8 copy of the model, by the documented command; the one in the repository must be the same."""
+    out, kept = work / "int8", model.with_name(f"{model.name}-int8")
     subprocess.run([sys.executable, ROOT / "tools/train/quantize.py", model, out], check=True, stderr=subprocess.DEVNULL)
+    if kept.is_dir() and (kept / "model.onnx").read_bytes() != (out / "model.onnx").read_bytes():
+        raise SystemExit(f"{kept} is not what tools/train/quantize.py makes of {model}: make it again by quantize.py {model} {kept}")
     return out
 
 

@@ -171,7 +171,7 @@ def text(found, model):
         "![Strided over exact](strided.svg)",
         agreement(found["strided"]),
         "## int8 against single precision",
-        f"`python tools/train/quantize.py models/{model.name} FOLDER` makes the int8 copy; it is not part of the repository. {sizes['sentences']} web sentences:",
+        f"`python tools/train/quantize.py models/{model.name} FOLDER` makes the int8 copy, `models/{model.name}-int8`. {sizes['sentences']} web sentences:",
         int8(found["int8"], found["pace"]),
         "## Calibration per token",
         f"By ONNX Runtime alone (tools/card/tokens.py), because `tamis score` prints no single tokens; its means differ from tamis's by at most"
@@ -207,5 +207,5 @@ def summary(found, model):
 * Bits per byte, strided score: {'; '.join(f"{name} {f['bits_per_byte']:.2f}" for name, f in web.items())}.
 * Strided (7 passes) against exact, whole web documents: Pearson {found['strided']['web passages']['nll_token']['pearson']:.4f}, {found['strided']['web passages']['nll_token']['shift']:+.3f} nats a token.
 * Calibration on web sentences: expected error {found['calibration']['expected_calibration_error']:.3f}.
-* int8 (an option, `tools/train/quantize.py`): {found['int8']['bytes']['int8']:,} bytes, {found['int8']['exact']['shift']:+.4f} nats a token.
+* int8 (an option, [{model.name}-int8](../{model.name}-int8/MODEL_CARD.md)): {found['int8']['bytes']['int8']:,} bytes, {found['int8']['exact']['shift']:+.4f} nats a token.
 * Thresholds of the bundled pipelines: `bpb` {cut['fluent']['max']:g} and `nll_token` {cut['word-order']['max']:g} fail, {cut['fluent']['review_above']:g} and {cut['word-order']['review_above']:g} ask for review."""

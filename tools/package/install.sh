@@ -25,7 +25,7 @@ put 755 "$release/tamis" bin/tamis
 put 644 "$here/var/ort/libonnxruntime.so" lib/tamis/libonnxruntime.so
 
 cd "$here"
-for file in models/tamis-en/*; do
+for file in models/tamis-en/* models/tamis-en-int8/*; do
     put 644 "$file" "share/tamis/$file"
 done
 share=$prefix/share/tamis

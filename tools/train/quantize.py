@@ -3,7 +3,7 @@
 Dynamic quantisation by ONNX Runtime: weights are stored as int8, each product's input is scaled to int8 as it comes. Left in
 single precision are the embeddings (they stay fp16 in the file, as in the original) and the five products behind the last attention: a
 scale of a whole tensor would be another one for the scored positions alone than for all, and tamis could not move these products to the scored
-positions. The copy has no manifest.
+positions. The copy gets a short card and a manifest of its own; `models/tamis-en-int8` is one, made by `quantize.py models/tamis-en models/tamis-en-int8`.
 
 Scores of an int8 model move with the batch that a row was computed in (docs/scores.md), and it is another scorer with thresholds of its own. It is an
 option for processors with fast int8 products; `make model-card` measures size, pace and shift.
@@ -12,6 +12,7 @@ usage: quantize.py MODEL_DIR OUT_DIR [--weights per-channel|per-tensor] [--reduc
        quantize.py MODEL_DIR --compare         the variants' sizes, and their shift on the demo's prose
 """
 import argparse
+import hashlib
 import json
 import shutil
 import tempfile
@@ -41,6 +42,31 @@ def widen_weights(graph, products):
         graph.node.remove(cast)
 
 
+CARD = """---
+license: apache-2.0
+base_model: {name}
+tags: [masked-lm, int8]
+---
+# {own}
+
+[{name}](../{name}/MODEL_CARD.md) for processors with fast int8 products, made from it by `tools/train/quantize.py`: the weights of the
+layers' products are int8 with a scale for each column, their inputs are scaled as they come; embeddings and the head stay as they were. Data, licences,
+attributions, recipe and limits are those of {name}; how far the scores are apart and what it saves is measured in its report.
+
+A score of an int8 model moves with the batch that it was computed in, so that the same text may get another last digit on another day. It is another scorer:
+cached scores of {name} are not its scores, `stop = "certified"` refuses it, and thresholds should be looked at again.
+"""
+
+
+def describe(model_dir, out_dir):
+    """Writes the copy's card, and the manifest that tamis pins a model directory by."""
+    (out_dir / "MODEL_CARD.md").write_text(CARD.format(name=model_dir.resolve().name, own=out_dir.resolve().name), encoding="utf-8")
+    names = sorted(path.name for path in out_dir.iterdir() if path.name != "manifest.json")
+    content = {name: (out_dir / name).read_bytes() for name in names}
+    files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in content.items()}
+    (out_dir / "manifest.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+
+
 def quantize(model_dir, out_dir, per_channel, reduce_range):
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
@@ -59,6 +85,7 @@ def quantize(model_dir, out_dir, per_channel, reduce_range):
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
     )
+    describe(model_dir, out_dir)
 
 
 def masked_nats(model_dir, texts):
