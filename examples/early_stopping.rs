@@ -10,7 +10,8 @@
 //!
 //! `calibrated` makes its table of every second document and tries it on the others; `boundary` tries one boundary on all. With a share behind them,
 //! as in `calibrated 0.001 0.95 0.4`, the first so many documents make the table or the thresholds, and those that follow are tried: windows of one
-//! text lie next to each other, and then are on the same side but for one text. Passes are run in an order drawn as the program draws it.
+//! text lie next to each other, and then are on the same side but for one text. Passes are run in an order drawn as the program draws it; those of whole
+//! documents in the very order, with `stop_key` empty, a pass of each window at a time.
 //! `certified` runs the certificate over every document. Thresholds are percentiles of the documents' own means. `compare` holds the first file's documents against the same documents in the others.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 #![allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
@@ -72,8 +73,8 @@ fn main() -> Result<(), Failure> {
 struct Recording {
     scorer: String,
     masking: String,
-    /// Of each document, its tokens' losses; empty where only means were recorded.
-    losses: Vec<Vec<f64>>,
+    /// Of each document, its windows; empty where only means were recorded.
+    documents: Vec<Vec<Losses>>,
     /// Of each document: the mean loss, and the corrected one.
     means: Vec<(f64, Option<f64>)>,
 }
@@ -81,7 +82,7 @@ struct Recording {
 impl Recording {
     fn read(from: impl Read) -> Result<Self, Failure> {
         let mut recording =
-            Self { scorer: String::new(), masking: String::new(), losses: Vec::new(), means: Vec::new() };
+            Self { scorer: String::new(), masking: String::new(), documents: Vec::new(), means: Vec::new() };
         for line in BufReader::new(from).lines() {
             let value: Value = serde_json::from_str(&line?)?;
             if let (Some(scorer), Some(masking)) = (value["scorer"].as_str(), value["masking"].as_str()) {
@@ -89,25 +90,35 @@ impl Recording {
             } else if let Some(aul) = value["aul"].as_f64() {
                 recording.means.push((aul, value["aul_b"].as_f64()));
             } else {
-                let losses: Vec<f64> =
-                    value["nll"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-                recording.means.push((mean(&losses), None));
-                recording.losses.push(losses);
+                let number = u32::try_from(recording.documents.len())?;
+                let document = windows(value, number)?;
+                recording.means.push((mean(&flat(&document)), None));
+                recording.documents.push(document);
             }
         }
         Ok(recording)
     }
 
-    /// Documents by pass: tokens r with r mod stride = g are pass g. Their order is drawn by the program's own function; a document's number stands
-    /// for its ids, which are not recorded.
+    /// Documents as the program would see them.
     fn records(&self) -> Vec<Record> {
         let stride: usize = self.masking.split_once(':').and_then(|(_, stride)| stride.parse().ok()).unwrap_or(1);
-        let document = |(number, losses): (u32, &Vec<f64>)| {
-            let pass = |first| losses.iter().copied().skip(first).step_by(stride).collect();
-            Record::drawn(&(0..stride.min(losses.len())).map(pass).collect::<Losses>(), &[number])
-        };
-        (0..).zip(&self.losses).map(document).collect()
+        self.documents.iter().map(|document| Record::drawn(document, stride)).collect()
     }
+}
+
+/// The windows in a line: those of a whole document with their ids, or the one that is a document, whose number stands for its ids.
+fn windows(mut line: Value, number: u32) -> Result<Vec<Losses>, Failure> {
+    let (nll, ids) = (line["nll"].take(), line["ids"].take());
+    if ids.is_null() {
+        return Ok(vec![Losses { ids: vec![number], nll: serde_json::from_value(nll)? }]);
+    }
+    let (nll, ids): (Vec<Vec<f64>>, Vec<Vec<u32>>) = (serde_json::from_value(nll)?, serde_json::from_value(ids)?);
+    Ok(ids.into_iter().zip(nll).map(|(ids, nll)| Losses { ids, nll }).collect())
+}
+
+/// The losses of all windows.
+fn flat(document: &[Losses]) -> Vec<f64> {
+    document.iter().flat_map(|window| window.nll.iter().copied()).collect()
 }
 
 /// Percentiles of `values`.
@@ -142,7 +153,7 @@ fn calibrated(scorer: &str, seen: &[Record], unseen: &[Record], rate: f64, confi
 /// Prints how `unseen` fare at thresholds that are percentiles of `seen`, with the boundary for their length.
 fn tried(seen: &[Record], unseen: &[Record], boundary: impl Fn(usize) -> f64) {
     println!(
-        "| threshold | passes a verdict | row tokens of exact PLL for one of ours | flips | at most (95%) |\n|---|--:|--:|--:|--:|"
+        "| threshold | passes a verdict | rows of exact PLL for one of ours | flips | at most (95%) |\n|---|--:|--:|--:|--:|"
     );
     let (mut passes_all, mut exact_all, mut flips_all, mut trials) = (0, 0, 0, 0);
     for (percent, threshold) in thresholds(seen.iter().map(Record::mean).collect()) {
@@ -170,13 +181,13 @@ fn row(name: &str, documents: usize, passes: usize, exact: usize, flips: usize) 
 }
 
 fn certified(recording: &Recording, delta: f64) {
-    println!("{} documents, delta {delta}", recording.losses.len());
+    println!("{} documents, delta {delta}", recording.documents.len());
     println!("| clip, nats | threshold | of the tokens looked at | decided early | flips |\n|---|---|--:|--:|--:|");
     for clip in [None, Some(8.0), Some(10.0), Some(12.0)] {
-        let clipped = |losses: &Vec<f64>| -> Vec<f64> {
-            losses.iter().map(|loss| clip.map_or(*loss, |clip| loss.min(clip))).collect()
+        let clipped = |document: &Vec<Losses>| -> Vec<f64> {
+            flat(document).into_iter().map(|loss| clip.map_or(loss, |clip| loss.min(clip))).collect()
         };
-        let documents: Vec<Vec<f64>> = recording.losses.iter().map(clipped).collect();
+        let documents: Vec<Vec<f64>> = recording.documents.iter().map(clipped).collect();
         for (percent, threshold) in thresholds(documents.iter().map(|losses| mean(losses)).collect()) {
             // Between two documents, so that none lies on it.
             let threshold = threshold + 1e-7;

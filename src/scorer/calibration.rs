@@ -1,6 +1,6 @@
 //! Owns the table of boundaries for `stop = "calibrated"`: how it is made from documents that were scored in full, and how it is read.
 //!
-//! In: losses of whole documents, pass by pass. Out: for each stratum of lengths, the least boundary at which early verdicts were other ones than the
+//! In: losses of whole documents, window by window. Out: for each stratum of lengths, the least boundary at which early verdicts were other ones than the
 //! full score's rarely enough, at every threshold tried. Invariants: a boundary is chosen by testing from the strictest on and stopping at the first
 //! that fails, so that choosing spends no confidence; what was not tried is not in the table, and is scored in full.
 //! Must not know: models, rules, how losses come about.
@@ -8,6 +8,7 @@
 //! Fixed-sequence testing: Angelopoulos et al. 2021, "Learn then Test", section 3. The bound on a rate: Clopper and Pearson 1934.
 
 use super::draws::Draws;
+use super::plan::{Plan, Window};
 use super::sequential::{Looks, clear};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -44,6 +45,9 @@ pub struct Stratum {
     /// Greatest number of tokens; absent for the longest documents.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tokens_max: Option<usize>,
+    /// Most tokens of a document that it was made from: longer ones are scored in full. Absent in tables of versions that did not note it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub longest: Option<usize>,
     /// How many it was made from.
     pub documents: usize,
     /// Standard errors that an edge must be away.
@@ -78,23 +82,42 @@ pub enum TableError {
     },
 }
 
-/// One document of the calibration set: its losses, pass by pass.
-pub type Losses = Vec<Vec<f64>>;
+/// One window of a document that was scored in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Losses {
+    /// Its content ids, or what stands for them in the draws.
+    pub ids: Vec<u32>,
+    /// Nats of each of its tokens, in order.
+    pub nll: Vec<f64>,
+}
 
 /// What looks at one document see: all that a trial needs of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// After each pass but the last: the estimated sum and its standard error, if enough was seen for one.
-    looks: Vec<Option<(f64, f64)>>,
+    /// After each turn but the last.
+    looks: Vec<Look>,
     sum: f64,
     count: usize,
+    /// Of all windows.
+    passes: usize,
+}
+
+/// What is known at one look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Look {
+    /// The estimated sum and its standard error, if enough was seen for one.
+    seen: Option<(f64, f64)>,
+    passes: usize,
+    revealed: usize,
 }
 
 /// How one document fares with one boundary and one threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
-    /// Passes run.
+    /// Passes run, over all windows.
     pub passes: usize,
+    /// Tokens that they scored.
+    pub revealed: usize,
     /// Whether the verdict is another one than the full score's.
     pub flipped: bool,
 }
@@ -137,7 +160,9 @@ impl Table {
         }
         let made = by_length.into_iter().enumerate().filter_map(|(at, documents)| {
             let (boundary, flips) = boundary(&documents, flip_rate, confidence)?;
-            Some(Stratum { tokens_max: STRATA.get(at).copied(), documents: documents.len(), boundary, flips })
+            let (tokens_max, longest) =
+                (STRATA.get(at).copied(), documents.iter().map(|document| document.count).max());
+            Some(Stratum { tokens_max, longest, documents: documents.len(), boundary, flips })
         });
         Self { version: VERSION, scorer: scorer.to_owned(), flip_rate, confidence, strata: made.collect() }
     }
@@ -147,7 +172,8 @@ impl Table {
     pub fn boundary(&self, tokens: usize) -> Option<(usize, f64)> {
         let wanted = STRATA.get(stratum(tokens)).copied();
         let found = self.strata.iter().enumerate().find(|(_, stratum)| stratum.tokens_max == wanted);
-        found.map(|(at, stratum)| (at, stratum.boundary))
+        let known = found.filter(|(_, stratum)| stratum.longest.is_none_or(|longest| tokens <= longest));
+        known.map(|(at, stratum)| (at, stratum.boundary))
     }
 }
 
@@ -172,26 +198,41 @@ fn boundary(documents: &[&Record], flip_rate: f64, confidence: f64) -> Option<(f
 }
 
 impl Record {
-    /// The record of a document of one window with these losses, its passes run in the order that the program draws with an empty key for the
-    /// content `ids`. A recording without ids may give any that differ from document to document, such as its number: then the orders are other
-    /// ones than those documents would get, and drawn alike.
+    /// The record of a document of these windows under `masking = "strided"`, its passes run in the turns that the program draws with an empty key. A
+    /// recording without ids may give any that differ from document to document, such as its number: then the orders are other ones than those documents
+    /// would get, and drawn alike.
     #[must_use]
-    pub fn drawn(document: &Losses, ids: &[u32]) -> Self {
-        let orders = Draws::of_passes("", &[ids]).turns(&[document.len()]);
-        let turns = orders.iter().flatten().filter_map(|pass| document.get(*pass as usize).cloned());
-        Self::of(&turns.collect())
+    pub fn drawn(document: &[Losses], stride: usize) -> Self {
+        let passes = |window: &Losses| -> Vec<Vec<f64>> {
+            // Where tokens are masked depends on how many there are alone.
+            let places = vec![0; window.nll.len()];
+            let passes = Plan::Strided { stride }.passes(&Window { ids: &places, words: &[] });
+            let losses =
+                |ranks: Vec<u32>| ranks.iter().filter_map(|rank| window.nll.get(*rank as usize).copied()).collect();
+            passes.into_iter().map(|pass| losses(pass.scored)).collect()
+        };
+        let windows: Vec<Vec<Vec<f64>>> = document.iter().map(passes).collect();
+        let counts: Vec<usize> = windows.iter().map(Vec::len).collect();
+        let content: Vec<&[u32]> = document.iter().map(|window| &*window.ids).collect();
+        let losses = |(window, pass): (usize, usize)| windows.get(window)?.get(pass).cloned();
+        let turns = Draws::of_passes("", &content).turns(&counts);
+        Self::of(&turns.into_iter().map(|turn| turn.into_iter().filter_map(losses).collect()).collect::<Vec<_>>())
     }
 
-    /// The record of a document with these losses, its passes run in this order.
-    fn of(document: &Losses) -> Self {
-        let count = document.iter().map(Vec::len).sum::<usize>();
+    /// The record of a document whose passes score these losses: turn by turn, pass by pass.
+    fn of(turns: &[Vec<Vec<f64>>]) -> Self {
+        let losses = || turns.iter().flatten().flatten();
+        let (count, passes) = (losses().count(), turns.iter().map(Vec::len).sum());
         let mut looks = Looks::new(&[], count, 0.0);
-        let look = |pass: &Vec<f64>| {
-            pass.iter().for_each(|loss| looks.reveal(*loss));
-            looks.seen()
+        let (mut run, mut revealed) = (0, 0);
+        let look = |turn: &Vec<Vec<f64>>| {
+            turn.iter().flatten().for_each(|loss| looks.reveal(*loss));
+            run += turn.len();
+            revealed += turn.iter().map(Vec::len).sum::<usize>();
+            Look { seen: looks.seen(), passes: run, revealed }
         };
-        let looks = document.iter().take(document.len().saturating_sub(1)).map(look).collect();
-        Self { looks, sum: document.iter().flatten().sum(), count }
+        let looks = turns.iter().take(turns.len().saturating_sub(1)).map(look).collect();
+        Self { looks, sum: losses().sum(), count, passes }
     }
 
     /// Tokens of the document.
@@ -212,12 +253,15 @@ impl Record {
     #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     pub fn trial(&self, threshold: f64, boundary: f64) -> Trial {
         let edge = threshold * self.count as f64;
-        let told = |(at, look): (usize, &Option<(f64, f64)>)| {
-            look.filter(|(sum, error)| clear(*sum, *error, edge, boundary)).map(|(sum, _)| (at, sum))
+        let told = |look: &Look| {
+            let (sum, error) = look.seen?;
+            clear(sum, error, edge, boundary).then_some((*look, sum))
         };
-        match self.looks.iter().enumerate().find_map(told) {
-            Some((at, sum)) => Trial { passes: at + 1, flipped: (sum > edge) != (self.sum > edge) },
-            None => Trial { passes: self.looks.len() + 1, flipped: false },
+        match self.looks.iter().find_map(told) {
+            Some((Look { passes, revealed, .. }, sum)) => {
+                Trial { passes, revealed, flipped: (sum > edge) != (self.sum > edge) }
+            }
+            None => Trial { passes: self.passes, revealed: self.count, flipped: false },
         }
     }
 }
@@ -258,9 +302,9 @@ mod tests {
         let document = |seed| {
             let mut draws = Draws::new(seed, &[5]);
             let level = 2.0 + 2.0 * draws.unit();
-            let mut document: Losses = vec![Vec::new(); passes];
-            (0..tokens).for_each(|at| document[at % passes].push(-level * draws.unit().ln()));
-            Record::of(&document)
+            let mut turns = vec![vec![Vec::new()]; passes];
+            (0..tokens).for_each(|at| turns[at % passes][0].push(-level * draws.unit().ln()));
+            Record::of(&turns)
         };
         (0..count).map(document).collect()
     }
@@ -292,16 +336,49 @@ mod tests {
 
     #[test]
     fn the_passes_of_a_record_are_run_in_any_order_as_the_program_s_are() {
-        let document: Losses = [1.0, 2.0, 3.0].map(|loss| vec![loss; 12]).to_vec();
+        let nll: Vec<f64> = [1.0, 2.0, 3.0].repeat(12);
         let mut seen = std::collections::BTreeMap::<Vec<u64>, u32>::new();
         for number in 0..6000 {
-            let record = Record::drawn(&document, &[number]);
-            let sums = record.looks.iter().map(|look| look.unwrap().0.round() as u64);
+            let record = Record::drawn(&[Losses { ids: vec![number], nll: nll.clone() }], 3);
+            let sums = record.looks.iter().map(|look| look.seen.unwrap().0.round() as u64);
             *seen.entry(sums.collect()).or_default() += 1;
         }
         // Six orders, a thousand each, and a standard deviation of 29. Passes in a circle would come in three.
         assert_eq!(seen.len(), 6, "{seen:?}");
         assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
+    }
+
+    #[test]
+    fn a_document_of_several_windows_is_seen_a_pass_of_each_at_a_time() {
+        let window =
+            |ids: &[u32], losses: &[f64], times: usize| Losses { ids: ids.to_vec(), nll: losses.repeat(times) };
+        // Windows of three passes, two passes and one, of which each pass has a loss of its own.
+        let document = [window(&[7], &[1.0, 2.0, 4.0], 8), window(&[8], &[8.0, 16.0], 1), window(&[9], &[32.0], 1)];
+        let record = Record::drawn(&document, 3);
+        assert_eq!((record.looks.len(), record.passes, record.count, record.sum), (2, 6, 27, 112.0));
+        let looks: Vec<(usize, usize)> = record.looks.iter().map(|look| (look.passes, look.revealed)).collect();
+        assert_eq!(looks, [(3, 10), (5, 19)]);
+        assert!(record.looks[0].seen.is_none(), "ten losses are too few");
+        let (sum, _) = record.looks[1].seen.unwrap();
+        // All of the two short windows, and two passes of the first.
+        let possible = [8.0 * 3.0, 8.0 * 5.0, 8.0 * 6.0].map(|first| (first + 56.0) / 19.0 * 27.0);
+        assert!(possible.iter().any(|one| (one - sum).abs() < 1e-9), "{sum} is none of {possible:?}");
+        let trial = |threshold| record.trial(threshold, 1.0);
+        assert_eq!(trial(-1e3), Trial { passes: 5, revealed: 19, flipped: false });
+        assert_eq!(trial(sum / 27.0), Trial { passes: 6, revealed: 27, flipped: false });
+    }
+
+    #[test]
+    fn a_document_longer_than_all_that_a_boundary_was_made_from_is_scored_in_full() {
+        let table = Table::calibrate("id", &documents(400, 1100, 2), 0.01, 0.95);
+        assert_eq!(
+            table.strata.iter().map(|made| (made.tokens_max, made.longest)).collect::<Vec<_>>(),
+            [(None, Some(1100))]
+        );
+        assert!(table.boundary(1100).is_some() && table.boundary(1101).is_none());
+        // A table that an earlier version made does not say.
+        let old = Table { strata: vec![Stratum { longest: None, ..table.strata[0] }], ..table };
+        assert!(old.boundary(1101).is_some());
     }
 
     #[test]

@@ -56,9 +56,14 @@ impl Draws {
         self.shuffled(of, of)
     }
 
-    /// The order of each window's passes, `counts` of them, where one pass of every window is run in turn.
-    pub(super) fn turns(mut self, counts: &[usize]) -> Vec<Vec<u32>> {
-        counts.iter().map(|count| self.order(*count)).collect()
+    /// Turns at windows of so many passes each: window and pass, one of each window in a turn, in an order of its own for each window, until all have run.
+    pub(super) fn turns(mut self, counts: &[usize]) -> Vec<Vec<(usize, usize)>> {
+        let orders: Vec<Vec<u32>> = counts.iter().map(|count| self.order(*count)).collect();
+        let turn = |at: usize| {
+            let passes = orders.iter().enumerate();
+            passes.filter_map(|(window, order)| Some((window, *order.get(at)? as usize))).collect()
+        };
+        (0..counts.iter().copied().max().unwrap_or(0)).map(turn).collect()
     }
 
     /// The stream that such orders are drawn from, for a document of windows with this content.

@@ -402,15 +402,12 @@ impl Slate<'_> {
     /// The passes of all windows that are not known whole, one of each window at a time, in an order of its own for each window.
     fn passes_in_turn(&self, key: &str) -> Vec<Vec<Unit>> {
         let counts: Vec<usize> = self.passes.iter().map(Vec::len).collect();
-        let orders = Draws::of_passes(key, &self.content()).turns(&counts);
-        let part = |window: &usize| matches!(self.known[*window], Known::Part(_));
-        let stage = |turn: usize| -> Vec<Unit> {
-            let units = (0..orders.len())
-                .filter(part)
-                .filter_map(|window| orders[window].get(turn).map(|pass| Unit { window, pass: *pass as usize }));
-            units.collect()
+        let part = |unit: &Unit| matches!(self.known[unit.window], Known::Part(_));
+        let units = |turn: Vec<(usize, usize)>| -> Vec<Unit> {
+            turn.into_iter().map(|(window, pass)| Unit { window, pass }).filter(part).collect()
         };
-        (0..orders.iter().map(Vec::len).max().unwrap_or(0)).map(stage).filter(|stage| !stage.is_empty()).collect()
+        let turns = Draws::of_passes(key, &self.content()).turns(&counts);
+        turns.into_iter().map(units).filter(|stage| !stage.is_empty()).collect()
     }
 
     /// A stream of draws for this document.

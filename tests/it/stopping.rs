@@ -10,17 +10,20 @@ use std::time::Duration;
 use tamis::cache::Cache;
 use tamis::corpus::{Document, Edge, SignalValue, Signals};
 use tamis::engine;
-use tamis::scorer::{Masking, Model, Scorer, Settings, Stop, Stratum, Table};
+use tamis::scorer::{Losses, Masking, Model, Record, Scorer, Settings, Stop, Stratum, Table};
+
+/// The demo's texts, but for the shortest.
+fn texts() -> Vec<String> {
+    let sample = std::fs::read(broker::root().join("pipelines/demo/sample.jsonl")).unwrap();
+    let sample = String::from_utf8_lossy(&sample);
+    let texts =
+        sample.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["text"].as_str().map(str::to_owned));
+    texts.filter(|text| text.len() > 40).collect()
+}
 
 /// Documents of about a hundred tokens: the demo's texts, a few to each, some of them German by their tag.
 fn documents(dir: &Path) -> String {
-    let sample = std::fs::read(broker::root().join("pipelines/demo/sample.jsonl")).unwrap();
-    let sample = String::from_utf8_lossy(&sample);
-    let texts: Vec<String> = sample
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["text"].as_str().map(str::to_owned))
-        .filter(|text| text.len() > 40)
-        .collect();
+    let texts = texts();
     let lines: Vec<String> = texts
         .chunks(3)
         .take(14)
@@ -212,7 +215,7 @@ async fn calibrated_stopping_goes_by_its_table_and_audits_to_the_end() {
     let wrong = |settings: &Settings| build(settings).err().unwrap().to_string();
     assert!(wrong(&stopping(0.0)).starts_with("signals.s.stop_table: "), "{}", wrong(&stopping(0.0)));
     let table = |scorer: &str, tokens_max| {
-        let strata = vec![Stratum { tokens_max, documents: 5000, boundary: 3.0, flips: 0 }];
+        let strata = vec![Stratum { tokens_max, longest: None, documents: 5000, boundary: 3.0, flips: 0 }];
         let table = Table { version: 1, scorer: scorer.to_owned(), flip_rate: 0.001, confidence: 0.95, strata };
         std::fs::write(&path, serde_json::to_string(&table).unwrap()).unwrap();
     };
@@ -247,6 +250,100 @@ async fn calibrated_stopping_goes_by_its_table_and_audits_to_the_end() {
         assert_eq!((full.estimates().count(), number(&full, "s.revealed")), (0, tokens));
         assert!((number(&full, "s.nll_token") - mean).abs() < 1e-4);
     }
+}
+
+/// As `examples/losses.rs` records a whole document, and `examples/early_stopping.rs` reads it.
+async fn recorded(scorer: &Scorer, text: &str, stride: usize) -> Record {
+    let tokens = scorer.surprisals(text).await.unwrap();
+    let windows = tokens.chunk_by(|one, two| one.window == two.window).map(|tokens| Losses {
+        ids: tokens.iter().map(|token| token.id).collect(),
+        nll: tokens.iter().map(|token| token.nll).collect(),
+    });
+    Record::drawn(&windows.collect::<Vec<_>>(), stride)
+}
+
+#[tokio::test]
+async fn a_table_from_whole_documents_stops_those_of_several_windows_where_its_trial_does() {
+    let dir = broker::folder("whole");
+    let (model, texts) = (model().await, texts());
+    let strided = Settings { masking: Masking::Strided, stride: Some(4), window_tokens: 32, ..Settings::default() };
+    let plain = Scorer::build("s", &strided, Arc::clone(&model), Cache::disabled()).unwrap();
+    let mut records = Vec::new();
+    for text in texts.iter().filter(|text| (150..600).contains(&text.len())).take(90) {
+        records.push((text, recorded(&plain, text, 4).await));
+    }
+    // Of more than two windows; what is longer than any of those is in no stratum.
+    let (served, longer): (Vec<_>, Vec<_>) =
+        records.into_iter().filter(|(_, record)| record.tokens() > 64).partition(|(_, record)| record.tokens() <= 120);
+    let known: Vec<Record> = served.iter().map(|(_, record)| record.clone()).collect();
+    let table = Table::calibrate(plain.identity(), &known, 0.2, 0.95);
+    let longest = known.iter().map(Record::tokens).max();
+    assert_eq!(
+        table.strata.iter().map(|made| (made.tokens_max, made.longest)).collect::<Vec<_>>(),
+        [(Some(128), longest)]
+    );
+    let path = dir.join("table.json");
+    std::fs::write(&path, serde_json::to_string(&table).unwrap()).unwrap();
+    assert!(served.len() >= 20 && longer.len() >= 5, "{} and {}", served.len(), longer.len());
+
+    let lines = served
+        .iter()
+        .chain(&longer)
+        .enumerate()
+        .map(|(at, (text, _))| serde_json::json!({"id": at.to_string(), "text": text}));
+    let input = dir.join("whole.jsonl");
+    std::fs::write(&input, lines.map(|line| line.to_string() + "\n").collect::<String>()).unwrap();
+    let mut means: Vec<f64> = known.iter().map(Record::mean).collect();
+    means.sort_by(f64::total_cmp);
+    let (mut early, mut in_full) = (0, 0);
+    for threshold in [means[means.len() / 4], means[means.len() * 9 / 10]].map(|mean| mean + 1e-3) {
+        let lines = score(&calibrated(&dir, &path, threshold), input.to_str().unwrap(), &[]);
+        for (at, (text, record)) in served.iter().chain(&longer).enumerate() {
+            let (line, trial) = (
+                &lines[&at.to_string()],
+                table.boundary(record.tokens()).map(|(_, boundary)| record.trial(threshold, boundary)),
+            );
+            let (revealed, flipped) = trial.map_or((record.tokens(), false), |trial| (trial.revealed, trial.flipped));
+            assert_eq!(line["signals"]["pll.revealed"], revealed, "{text}");
+            assert_eq!(line.get("estimated").is_some(), revealed < record.tokens(), "{line}");
+            assert_eq!(line["verdict"] == "fail", (record.mean() > threshold) != flipped, "{line}");
+            assert!(line["signals"]["pll.windows"].as_u64().unwrap() > 2);
+            let count = if revealed < record.tokens() { &mut early } else { &mut in_full };
+            *count += 1;
+        }
+    }
+    assert!(early >= 10 && in_full > 2 * longer.len(), "{early} ended early, {in_full} were scored in full");
+}
+
+/// A pipeline of one rule, whose score ends by the table at `path`.
+fn calibrated(dir: &Path, path: &Path, threshold: f64) -> String {
+    let text = format!(
+        r#"
+[models.default]
+path = "{}"
+device = "cpu"
+threads = 1
+[signals.pll]
+kind = "pll"
+masking = "strided"
+stride = 4
+window_tokens = 32
+stop = "calibrated"
+stop_table = "{}"
+audit_share = 0.0
+[[rules]]
+name = "fluent"
+signal = "pll.nll_token"
+max = {threshold}
+[cache]
+enabled = false
+"#,
+        broker::root().join("models/tamis-en").display(),
+        path.display()
+    );
+    let path = dir.join("calibrated.toml");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
 }
 
 #[tokio::test]
