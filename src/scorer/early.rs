@@ -351,12 +351,13 @@ impl Scorer {
 
     /// Puts what is new into the cache: sums of windows if all passes have run, else losses token by token, of complete windows too. These are a
     /// part of the order in which the document's losses are revealed, and the next threshold must see them in it: which windows happened to be
-    /// complete when passes ended depends on losses, so that to leave those out would leave no random order of the rest.
+    /// complete when passes ended depends on losses, so that to leave those out would leave no random order of the rest. For the same reason all windows
+    /// become sums at the end, those too that had been complete before.
     async fn keep(&self, slate: &mut Slate<'_>, ended: bool) {
         let mut entries = Vec::new();
         for at in 0..slate.windows.len() {
             if let Known::Part(partial) = &slate.known[at]
-                && std::mem::take(&mut slate.fresh[at])
+                && (std::mem::take(&mut slate.fresh[at]) || ended)
             {
                 let sums = ended.then(|| partial.sums(&slate.passes[at], self.making(&slate.windows[at]))).flatten();
                 entries.push((slate.keys[at], sums.map_or_else(|| partial.to_bytes(), Sums::to_bytes)));
@@ -437,9 +438,7 @@ impl Slate<'_> {
 
     fn learn(&mut self, at: usize, passes: &[Pass], readings: &[Reading]) {
         if let Known::Part(partial) = &mut self.known[at] {
-            for (rank, reading) in passes.iter().flat_map(|pass| &pass.scored).zip(readings) {
-                partial.set(*rank, reading.logprob);
-            }
+            partial.learn(passes, readings);
             self.fresh[at] = true;
         }
     }

@@ -25,7 +25,14 @@ impl Partial {
         self.0.get(rank as usize).copied().flatten()
     }
 
-    pub(super) fn set(&mut self, rank: u32, logprob: f64) {
+    /// Takes in what was read in `passes`: pass by pass, in the order of each pass's scored tokens.
+    pub(super) fn learn(&mut self, passes: &[Pass], readings: &[Reading]) {
+        for (rank, reading) in passes.iter().flat_map(|pass| &pass.scored).zip(readings) {
+            self.set(*rank, reading.logprob);
+        }
+    }
+
+    fn set(&mut self, rank: u32, logprob: f64) {
         if let Some(place) = self.0.get_mut(rank as usize) {
             *place = Some(logprob);
         }
@@ -41,6 +48,17 @@ impl Partial {
         let readings: Option<Vec<Reading>> =
             passes.iter().flat_map(|pass| &pass.scored).map(|rank| self.get(*rank).map(Reading::of)).collect();
         readings.map(|readings| Sums::of(passes, &readings, making))
+    }
+
+    /// What `passes` say, in their order: what is known of those of which all is known, and for the others what was `read` of them.
+    pub(super) fn completed(&self, passes: &[Pass], read: Vec<Reading>) -> Vec<Reading> {
+        let mut read = read.into_iter();
+        let reading = |(pass, rank): (&Pass, u32)| match self.has(pass) {
+            true => self.get(rank).map(Reading::of),
+            false => read.next(),
+        };
+        let scored = passes.iter().flat_map(|pass| pass.scored.iter().map(move |rank| (pass, *rank)));
+        scored.filter_map(reading).collect()
     }
 
     /// Layout byte, the number of tokens (u32), a bit for each that is known, and the log-probabilities of these, all little-endian.
@@ -105,6 +123,17 @@ mod tests {
                 .collect();
             assert_eq!(partial.sums(&passes, MAKING), Some(Sums::of(&passes, &readings, MAKING)));
         }
+    }
+
+    #[test]
+    fn passes_of_which_all_is_known_need_not_be_read_again() {
+        let ids: Vec<u32> = (0..5).collect();
+        let passes = Plan::Strided { stride: 2 }.passes(&Window { ids: &ids, words: &[] });
+        let mut partial = Partial::new(5);
+        // All of the second pass, and a part of the first.
+        [(1, -1.0), (3, -3.0), (4, -9.0)].into_iter().for_each(|(rank, logprob)| partial.set(rank, logprob));
+        let read = [0.0, -2.0, -4.0].map(Reading::of).to_vec();
+        assert_eq!(partial.completed(&passes, read), [0.0, -2.0, -4.0, -1.0, -3.0].map(Reading::of));
     }
 
     #[test]

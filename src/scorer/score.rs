@@ -225,32 +225,32 @@ impl Scorer {
             let windows: Vec<Window<'_>> = ranges.iter().map(|range| prepared.window(range)).collect();
             let keys: Vec<Key> = windows.iter().map(|window| self.key(window)).collect();
             let stored = self.cache.get_many(&keys).await;
-            let read = |at: usize, window: &Window<'_>| self.restored(stored.get(at)?.as_deref()?, window);
+            let read = |at: usize, window: &Window<'_>| {
+                Sums::from_bytes(stored.get(at)?.as_deref()?, window.ids.len(), self.needs)
+            };
             let mut sums: Vec<Option<Sums>> = windows.iter().enumerate().map(|(at, window)| read(at, window)).collect();
-            self.fill(&windows, &keys, &mut sums).await?;
+            self.fill(&windows, &keys, &stored, &mut sums).await?;
             done.extend(sums.into_iter().flatten());
         }
         Ok(done)
     }
 
-    /// A window's sums from what the cache has: themselves, or the losses of all its tokens, which a score that stopped early left there.
-    fn restored(&self, bytes: &[u8], window: &Window<'_>) -> Option<Sums> {
-        let tokens = window.ids.len();
-        Sums::from_bytes(bytes, tokens, self.needs).or_else(|| {
-            let partial = Partial::from_bytes(bytes, tokens).filter(|_| self.needs == Needs::default())?;
-            partial.sums(&self.recipe.plan.passes(window), self.making(window))
-        })
-    }
-
     /// Scores the windows whose sums are missing, a bounded number at once.
-    async fn fill(&self, windows: &[Window<'_>], keys: &[Key], sums: &mut [Option<Sums>]) -> Result<(), Error> {
+    async fn fill(
+        &self,
+        windows: &[Window<'_>],
+        keys: &[Key],
+        stored: &[Option<Vec<u8>>],
+        sums: &mut [Option<Sums>],
+    ) -> Result<(), Error> {
         let mut missing = (0..windows.len()).filter(|at| sums[*at].is_none()).collect::<Vec<_>>().into_iter();
         let mut running: JoinSet<Result<(usize, Sums), Error>> = JoinSet::new();
         loop {
             while running.len() < WINDOWS_IN_FLIGHT
                 && let Some(at) = missing.next()
             {
-                running.spawn(self.sum(at, &windows[at]));
+                let partial = stored.get(at).and_then(|stored| self.part(stored.as_deref()?, &windows[at]));
+                running.spawn(self.sum(at, &windows[at], partial));
             }
             let Some(finished) = running.join_next().await else { return Ok(()) };
             let (at, window) = finished??;
@@ -259,17 +259,30 @@ impl Scorer {
         }
     }
 
-    /// The sums of one window, as a task of its own; `at` is handed back with them.
+    /// The losses that a score that stopped early left in the cache, if sums can be made with them: they are log-probabilities alone.
+    fn part(&self, bytes: &[u8], window: &Window<'_>) -> Option<Partial> {
+        Partial::from_bytes(bytes, window.ids.len()).filter(|_| self.needs == Needs::default())
+    }
+
+    /// The sums of one window, as a task of its own; `at` is handed back with them. Passes whose losses are in `partial` are not run again: the sums
+    /// are the same numbers in the same order.
     fn sum(
         &self,
         at: usize,
         window: &Window<'_>,
+        partial: Option<Partial>,
     ) -> impl Future<Output = Result<(usize, Sums), Error>> + Send + 'static {
         let (model, wrapped) = (Arc::clone(&self.model), wrap(&self.model, window.ids));
         let (passes, making) = (self.recipe.plan.passes(window), self.making(window));
-        self.meter.rows(passes.len(), wrapped.len());
+        let is_known = |pass: &Pass| partial.as_ref().is_some_and(|partial| partial.has(pass));
+        let missing: Vec<Pass> = passes.iter().filter(|pass| !is_known(pass)).cloned().collect();
+        self.meter.rows(missing.len(), wrapped.len());
         async move {
-            let readings = read(&model, &passes, wrapped).await?;
+            let readings = if missing.is_empty() { Vec::new() } else { read(&model, &missing, wrapped).await? };
+            let readings = match partial {
+                Some(partial) => partial.completed(&passes, readings),
+                None => readings,
+            };
             Ok((at, Sums::of(&passes, &readings, making)))
         }
     }

@@ -183,6 +183,64 @@ async fn what_was_revealed_for_one_threshold_is_gone_on_from_for_another() {
     assert_eq!(scorer.score_until(&document, &[]).await.unwrap(), whole, "without an edge there is nothing to decide");
 }
 
+/// What an early score leaves in the cache of a window of which these losses are known.
+fn revealed(losses: &[Option<f64>]) -> Vec<u8> {
+    let mut known = vec![0_u8; losses.len().div_ceil(8)];
+    let ranks = losses.iter().enumerate().filter(|(_, loss)| loss.is_some()).map(|(rank, _)| rank);
+    ranks.for_each(|rank| known[rank / 8] |= 1 << (rank % 8));
+    let count = u32::try_from(losses.len()).unwrap().to_le_bytes();
+    let logprobs = losses.iter().flatten().flat_map(|loss| (-loss).to_le_bytes());
+    [3].into_iter().chain(count).chain(known).chain(logprobs).collect()
+}
+
+#[tokio::test]
+async fn a_full_score_runs_only_the_passes_that_an_early_one_left() {
+    let strided = Settings { masking: Masking::Strided, stride: Some(4), window_tokens: 32, ..Settings::default() };
+    for settings in [Settings { window_tokens: 32, ..Settings::default() }, strided] {
+        let (model, cache) = (model().await, Cache::memory(1000));
+        let build = |cache: &Cache| Scorer::build("s", &settings, Arc::clone(&model), cache.clone()).unwrap();
+        let document = Document { id: None, text: TEXT.to_owned(), language: None, source: None };
+        let losses = build(&cache).surprisals(TEXT).await.unwrap();
+        let exact = build(&Cache::disabled()).score(&document).await.unwrap();
+        // Of every window the tokens 1 and 5 are known, which stride 4 masks with others, and 2, 6, 10 and so on, which are a pass of it. No model says
+        // 100 nats of a token: that tells what was taken from the cache.
+        let known = |rank: usize| (rank == 1 || rank == 5 || rank % 4 == 2).then_some(100.0);
+        let (keys, mut entries, mut expected) = (build(&cache).keys(TEXT).await.unwrap(), Vec::new(), 0.0);
+        for (key, tokens) in keys.into_iter().zip(losses.chunk_by(|one, two| one.window == two.window)) {
+            let losses: Vec<Option<f64>> = (0..tokens.len()).map(known).collect();
+            entries.push((key, revealed(&losses)));
+            let taken = |rank: usize| losses[rank].filter(|_| settings.stride.is_none() || rank % 4 == 2);
+            expected += tokens.iter().enumerate().map(|(rank, token)| taken(rank).unwrap_or(token.nll)).sum::<f64>();
+        }
+        cache.put_many(entries).await;
+        let found = build(&cache).score(&document).await.unwrap();
+        let (mean, tokens) = (number(&found, "s.nll_token"), number(&found, "s.tokens"));
+        assert!((mean - expected / tokens).abs() < 1e-4, "{mean} is not {}", expected / tokens);
+        assert!(mean > number(&exact, "s.nll_token") + 20.0);
+        // The windows are known whole from now on: sums, whose layout is 2.
+        let kept = cache.get_many(&build(&cache).keys(TEXT).await.unwrap()).await;
+        assert!(kept.len() > 1 && kept.iter().flatten().filter(|bytes| bytes[0] == 2).count() == kept.len());
+    }
+}
+
+#[tokio::test]
+async fn a_full_score_after_an_early_one_is_that_without_it() {
+    let full = Settings { clip_nats: Some(12.0), window_tokens: 32, ..Settings::default() };
+    let early = Settings { stop: Stop::Certified, ..full.clone() };
+    let (model, cache) = (model().await, Cache::memory(1000));
+    let build = |settings, cache: &Cache| Scorer::build("s", settings, Arc::clone(&model), cache.clone()).unwrap();
+    let document = Document { id: None, text: TEXT.to_owned(), language: None, source: None };
+    let exact = build(&full, &Cache::disabled()).score(&document).await.unwrap();
+    let mean = number(&exact, "s.nll_token");
+    let edges = [Edge { signal: "s.nll_token".into(), at: mean * 0.55 }];
+    assert!(build(&early, &cache).score_until(&document, &edges).await.unwrap().estimates().count() > 0);
+    let after = build(&full, &cache).score(&document).await.unwrap();
+    assert_eq!(after.estimates().count(), 0);
+    for name in ["s.nll_token", "s.nll_word", "s.bpb", "s.worst_decile", "s.tokens"] {
+        assert!((number(&after, name) - number(&exact, name)).abs() < 1e-4, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_certified_of_a_model_whose_losses_depend_on_their_neighbours() {
     let path = broker::root().join("tests/fixtures/models/tiny-deep-int8");
