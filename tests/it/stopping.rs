@@ -241,6 +241,99 @@ async fn a_full_score_after_an_early_one_is_that_without_it() {
     }
 }
 
+/// Orders that each population is tried in, and the most errors that a rate of `DELTA` explains: four standard deviations above its mean.
+const ORDERS: u32 = 500;
+const DELTA: f64 = 0.05;
+const ALLOWED: u32 = 45;
+
+/// How many of the orders make the score tell the wrong side of an edge that is `off` nats from the sum of `losses`, which stand for those of TEXT's tokens.
+/// They lie in the cache: what is tried is all of the score but the device.
+async fn errors(model: &Arc<Model>, settings: &Settings, losses: &[f64], off: f64) -> u32 {
+    let cache = Cache::memory(100);
+    let build = |key: u32| {
+        let settings = Settings { stop_key: Some(key.to_string()), ..settings.clone() };
+        Scorer::build("s", &settings, Arc::clone(model), cache.clone()).unwrap()
+    };
+    let windows = build(0).surprisals(TEXT).await.unwrap();
+    let (keys, mut from) = (build(0).keys(TEXT).await.unwrap(), 0);
+    let windows = windows.chunk_by(|one, two| one.window == two.window).map(|window| {
+        from += window.len();
+        revealed(&losses[from - window.len()..from].iter().copied().map(Some).collect::<Vec<_>>())
+    });
+    let entries: Vec<_> = keys.into_iter().zip(windows).collect();
+    assert!(entries.len() > 1);
+    let (sum, tokens) = (losses.iter().sum::<f64>(), losses.len() as f64);
+    let document = Document { id: None, text: TEXT.to_owned(), language: None, source: None };
+    let edges = [Edge { signal: "s.nll_token".into(), at: (sum + off) / tokens }];
+    let mut wrong = 0;
+    for key in 0..ORDERS {
+        // A score that came to its end leaves sums.
+        cache.put_many(entries.clone()).await;
+        let signals = build(key).score_until(&document, &edges).await.unwrap();
+        let mean = number(&signals, "s.nll_token");
+        assert!(
+            signals.is_estimate("s.nll_token") || (mean * tokens - sum).abs() < 1e-9,
+            "{mean} for {}",
+            sum / tokens
+        );
+        wrong += u32::from((mean > edges[0].at) != (off < 0.0));
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn early_verdicts_of_the_certificate_are_wrong_as_seldom_as_it_says_and_those_of_a_rule_that_peeks_are_not() {
+    let dir = broker::folder("errors");
+    let model = model().await;
+    let certified = Settings {
+        stop: Stop::Certified,
+        delta: Some(DELTA),
+        clip_nats: Some(10.0),
+        window_tokens: 32,
+        ..Settings::default()
+    };
+    // With a pass for each token and a boundary of z standard errors, a table is what one is tempted to do instead: to look at a t statistic after each
+    // few tokens. It is there so that the test can fail.
+    let path = dir.join("table.json");
+    let strided = Settings { masking: Masking::Strided, stride: Some(32), window_tokens: 32, ..Settings::default() };
+    let plain = Scorer::build("s", &strided, Arc::clone(&model), Cache::disabled()).unwrap();
+    let losses = plain.surprisals(TEXT).await.unwrap();
+    let strata = vec![Stratum {
+        tokens_max: Some(128),
+        longest: None,
+        documents: 5000,
+        boundary: (2.0 * (1.0 / DELTA).ln()).sqrt(),
+        flips: 0,
+    }];
+    let scorer = plain.identity().to_owned();
+    let table = Table { version: 1, scorer, flip_rate: DELTA, confidence: 0.95, strata };
+    std::fs::write(&path, serde_json::to_string(&table).unwrap()).unwrap();
+    let peeking =
+        Settings { stop: Stop::Calibrated, stop_table: Some(path), audit_share: Some(0.0), ..strided.clone() };
+
+    // Whatever stands last, an order that is the text's would never see it in time.
+    let tokens = losses.len();
+    let last =
+        |few: usize, high: f64, low: f64| (0..tokens).map(|at| if at + few < tokens { low } else { high }).collect();
+    let populations: [(&str, Vec<f64>); 4] = [
+        ("the model's own", losses.iter().map(|token| token.nll.clamp(0.0, 10.0)).collect()),
+        ("the last tokens at the ceiling", last(8, 10.0, 0.5)),
+        ("the last half above the first", last(tokens / 2, 6.0, 1.0)),
+        ("the last token below all others", last(1, 0.0, 6.0)),
+    ];
+    let mut convicted = 0;
+    for (name, losses) in &populations {
+        for off in [1e-6, -1e-6, 2.0, -2.0] {
+            let wrong = errors(&model, &certified, losses, off).await;
+            assert!(wrong <= ALLOWED, "{name}, {off} nats off: {wrong} of {ORDERS} verdicts are wrong");
+            let peeked = errors(&model, &peeking, losses, off).await;
+            convicted += u32::from(peeked > ALLOWED);
+            println!("{name}, {off}: {wrong} and {peeked} of {ORDERS}");
+        }
+    }
+    assert!(convicted >= 3, "a rule that peeks was found out in {convicted} of 16 cases");
+}
+
 #[tokio::test]
 async fn nothing_is_certified_of_a_model_whose_losses_depend_on_their_neighbours() {
     let path = broker::root().join("tests/fixtures/models/tiny-deep-int8");
