@@ -398,7 +398,7 @@ async fn prompts_say_what_numpy_says_of_the_words_at_the_mask() {
 }
 
 /// Scores texts by a pipeline file as it stands, but for `sets`; the output's lines.
-fn scored(pipeline: &str, key: &str, texts: &[&str], sets: &[String]) -> Vec<Value> {
+pub fn scored(pipeline: &str, key: &str, texts: &[&str], sets: &[String]) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.jsonl");
     let lines: Vec<String> = texts.iter().map(|text| serde_json::json!({ key: text }).to_string()).collect();

@@ -31,6 +31,7 @@ mod kafka_road;
 mod maskings;
 mod memory;
 mod outage;
+mod own_models;
 mod pace;
 #[cfg(feature = "parquet")]
 mod parquet;
