@@ -3,6 +3,7 @@
 //! The house and its floors are described in `ARCHITECTURE.md`; `tests/tidy.rs` enforces them.
 
 pub mod corpus;
+pub mod sentences;
 
 #[cfg(feature = "http")]
 pub mod http;

@@ -2,6 +2,7 @@
 
 use super::root;
 use std::sync::LazyLock;
+use tamis::sentences::Sentences;
 use tamis::tokenize::{Encoding, Tokenizer, windows, words};
 
 /// WordPiece, byte-level BPE, Unigram, and the model that comes with tamis.
@@ -32,6 +33,12 @@ pub(super) fn run(data: &[u8]) {
         covered(&text, &encoding);
     }
     tiled(&text, &encoding, usize::from(*most));
+    let (sentences, mut next) = (Sentences::of(&text), 0);
+    for (start, sentence) in sentences.starts().zip(sentences.iter()) {
+        assert_eq!(start, next, "sentences of {text:?}");
+        next += sentence.len();
+    }
+    assert_eq!(next, text.len(), "sentences of {text:?}");
     let segments = words::segments(&text, &encoding);
     assert_eq!(segments.len(), encoding.ids.len());
     assert!(segments.is_sorted(), "{segments:?}");
@@ -84,7 +91,11 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "The river was high. After three days, the m\u{e9}t\u{e9}o \u{fb03} \u{5b57} \u{1f3f4}\u{e0067}\u{e0062} [MASK]!",
         "e\u{301}\u{200d}\u{202e}abc\u{0}def\t\r\n  <mask></s><s>[CLS] [SEP]\u{2028}x",
         "\u{fffd}\u{fdfa}\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467} 12,345.67 \u{645}\u{631}\u{62d}\u{628}\u{627} \u{e01}\u{e33}",
+        // Full stops before what leaves open whether a sentence ends there.
+        "a. ) . \u{3000}\u{bb}\u{301}.) )   1.\u{ff0e}                     ,.))))))))))))))))))))) a",
     ];
     let all = texts.iter().flat_map(|text| (0..4).map(move |which| (which, text)));
-    all.chain([(REPEATED | 1, &texts[2])]).map(|(which, text)| [&[which, 7], text.as_bytes()].concat()).collect()
+    all.chain([(REPEATED | 1, &texts[2]), (REPEATED | 1, &texts[3])])
+        .map(|(which, text)| [&[which, 7], text.as_bytes()].concat())
+        .collect()
 }

@@ -9,7 +9,7 @@ use crate::engine::Work;
 use crate::judge::Judge;
 use crate::pipeline::Road;
 use crate::scorer::{HeadScorer, Measure, Model, Scorer, Task};
-use crate::signals::TextSignals;
+use crate::signals::{TextSignals, Texts};
 use crate::sink::Imprint;
 use crate::telemetry::{Board, DeviceFacts, ModelFacts, metrics};
 use std::collections::BTreeSet;
@@ -63,7 +63,7 @@ impl Parts {
         board.set_dials(judge.dials());
         board.set_model_warm(imprint.scorer.clone());
         board.set_models(facts(models.iter().map(|(_, model)| model.as_ref())));
-        let road = Arc::new(Road { decoder, text, scorers, judge: RwLock::new(Arc::new(judge)) });
+        let road = Arc::new(Road { decoder, text: Texts::new(text), scorers, judge: RwLock::new(Arc::new(judge)) });
         Ok(Self { road, imprint, slot, cache, models })
     }
 

@@ -134,6 +134,7 @@ mod tests {
     use crate::corpus::{Lane, Origin, Permits, Receipt};
     use crate::decode::{self, Decoder};
     use crate::judge::Judge;
+    use crate::signals::Texts;
     use std::collections::BTreeSet;
     use std::sync::RwLock;
 
@@ -155,7 +156,8 @@ mod tests {
     async fn every_journey_ends_once_however_many_start_together() {
         let decoder = Decoder::new(&decode::Settings::default()).unwrap();
         let judge = RwLock::new(Arc::new(Judge::new(&[], &BTreeSet::new()).unwrap()));
-        let mut departures = Departures::new(Arc::new(Road { decoder, text: Vec::new(), scorers: Vec::new(), judge }));
+        let mut departures =
+            Departures::new(Arc::new(Road { decoder, text: Texts::default(), scorers: Vec::new(), judge }));
         departures.start(Vec::new());
         assert!(departures.next().await.is_none(), "nobody set out");
         departures.start((0..7).map(|offset| (parcel(offset), None)).collect());

@@ -8,7 +8,7 @@ use crate::corpus::{Class, Document, Fault, Judged, Parcel, Record, Signals, Sta
 use crate::decode::Decoder;
 use crate::judge::Judge;
 use crate::scorer::Measure;
-use crate::signals::TextSignals;
+use crate::signals::Texts;
 use crate::telemetry::{self, Leg, metrics};
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,7 @@ pub struct Road {
     /// Bytes to documents.
     pub decoder: Decoder,
     /// Cheap signals, computed first.
-    pub text: Vec<TextSignals>,
+    pub text: Texts,
     /// Model signals, the cheapest first: those that can't change a verdict any more may be skipped.
     pub scorers: Vec<Measure>,
     /// Signals to verdicts. A journey keeps the judge that it began with.
@@ -91,8 +91,9 @@ impl Road {
         if let Some(language) = &document.language {
             signals.text("language", language.clone());
         }
-        for text in &self.text {
-            text.measure(document, &mut signals);
+        match self.text.measure(document).await {
+            Ok(measured) => signals.extend(measured),
+            Err(why) => return Err(Fault::new(Stage::Score, Class::Bug, why)),
         }
         let mut skipped = Vec::new();
         let (scorers, mut unmeasured) = self.in_order();

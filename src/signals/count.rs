@@ -1,5 +1,6 @@
 //! Owns the counts that the rates are made of: one pass over scalars, one over words, one over sentences, one over lines.
 
+use crate::sentences::Sentences;
 use std::collections::HashSet;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -31,7 +32,7 @@ impl Counts {
         let mut counts = Self::default();
         counts.scalars(text);
         counts.word_segments(text);
-        counts.sentences = text.unicode_sentences().count() as u64;
+        counts.sentences = Sentences::of(text).iter().filter(|sentence| holds_a_word(sentence)).count() as u64;
         counts.line_ends(text);
         counts
     }
@@ -69,4 +70,9 @@ impl Counts {
             self.dup_lines += u64::from(!seen.insert(line));
         }
     }
+}
+
+/// Whether a sentence holds an alphanumeric scalar; then it holds a word.
+fn holds_a_word(sentence: &str) -> bool {
+    sentence.unicode_words().next().is_some()
 }

@@ -1,18 +1,20 @@
 //! Text signals: cheap numbers that catch what a fluency score can't (boilerplate, lists, shouting, number tables).
 //!
-//! Owns: `kind = "text"` signals and their exact definitions. In: a [`Document`]. Out: numbers under `<name>.`, where `<name>` is
+//! Owns: `kind = "text"` signals and their exact definitions. In: a document's text. Out: numbers under `<name>.`, where `<name>` is
 //! the signal table's name in the pipeline file.
 //! Invariants: pure CPU, no state between documents; a rate without a denominator is absent, never 0; every rate lies
-//! in 0..=1; time and memory are linear in the text.
+//! in 0..=1; time and memory are linear in the text; a long text keeps no thread of the runtime.
 //! Must not know: models, rules, records.
 
 mod count;
+mod texts;
 
-use crate::corpus::{Document, Signals};
+use crate::corpus::Signals;
 use count::Counts;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+pub use texts::Texts;
 
 /// A `[signals.X]` table with `kind = "text"`. It has no keys yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -68,9 +70,9 @@ impl TextSignals {
         &self.names
     }
 
-    /// Adds `document`'s text signals to `signals`. Takes time linear in the text; some tens of milliseconds a megabyte.
-    pub fn measure(&self, document: &Document, signals: &mut Signals) {
-        let counts = Counts::of(&document.text);
+    /// Adds the signals of `text` to `signals`. Takes time linear in the text; some tens of milliseconds a megabyte.
+    pub fn measure(&self, text: &str, signals: &mut Signals) {
+        let counts = Counts::of(text);
         let [
             bytes,
             words,
@@ -83,7 +85,7 @@ impl TextSignals {
             english_function_rate,
             dup_line_rate,
         ] = &self.names;
-        signals.count(bytes.clone(), document.text.len() as u64);
+        signals.count(bytes.clone(), text.len() as u64);
         signals.count(words.clone(), counts.words);
         let ratios = [
             (letter_rate, counts.letters, counts.visible),

@@ -5,8 +5,7 @@ use proptest::prelude::*;
 
 fn measure(text: &str) -> Signals {
     let mut signals = Signals::new();
-    let document = Document { id: None, text: text.to_owned(), language: None, source: None };
-    TextSignals::new("t").measure(&document, &mut signals);
+    TextSignals::new("t").measure(text, &mut signals);
     signals
 }
 

@@ -4,6 +4,7 @@
 //! kept, no window is empty or longer than asked for. Linear in the text's length.
 
 use super::Encoding;
+use crate::sentences::Sentences;
 use std::ops::Range;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -20,7 +21,7 @@ pub fn cut(text: &str, encoding: &Encoding, max_tokens: usize) -> Vec<Range<usiz
     if count <= max_tokens {
         return vec![Range { start: 0, end: count }];
     }
-    let sentences = marks(encoding, text.split_sentence_bound_indices().map(|(at, _)| at));
+    let sentences = marks(encoding, Sentences::of(text).starts());
     let words = marks(encoding, text.split_word_bound_indices().map(|(at, _)| at));
     let mut windows = Vec::with_capacity(count / max_tokens * 2);
     let mut start = 0;

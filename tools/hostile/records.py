@@ -89,13 +89,19 @@ def long_word(rng):
     return json.dumps({"text": letter * rng.randrange(500, 8_000)}).encode()
 
 
+def full_stops(rng):
+    """Full stops before long runs of what sentences may end with, and before what leaves open whether they do (UAX #29, rule SB8)."""
+    tail = rng.choice([" ", ")", "\u3000", "»", ") ", ")\u0301", " \u00ad", " 1", ")1", ",", "+", ". ", ".)", "? "])
+    return json.dumps({"text": "the river was high." + tail * rng.randrange(500, 8_000) + rng.choice(["", "a", "A", "1"])}).encode()
+
+
 def many_members(rng):
     return json.dumps({f"k{n}": n for n in range(rng.randrange(500, 3_000))} | {"text": sentence(rng)}).encode()
 
 
 KINDS = [
     (plain, 30), (noise, 9), (noise_in_json, 6), (any_characters, 9), (strange, 10), (specials, 6), (deep, 3), (numbers, 6), (surrogates, 6), (nuls, 5),
-    (shapes, 9), (long_word, 0.6), (many_members, 0.4),
+    (shapes, 9), (long_word, 0.6), (many_members, 0.4), (full_stops, 0.4),
 ]
 
 
@@ -118,11 +124,13 @@ def key(rng):
 
 def monsters(mib):
     """Documents of one word of about `mib` MiB (10 is the most that a pipeline takes by default): letters, a letter with marks, wide characters; one
-    of a hundred thousand long words; and one too large."""
+    of a hundred thousand long words; a full stop before nothing but spaces, and before brackets; and one too large."""
     largest = mib * MIB - 64
-    pieces = [("a", largest), ("\u0301", largest // 2), ("字", largest // 3), ("a" * 99 + " ", largest // 100), ("x", 10 * MIB + 64)]
+    pieces = [("a", largest), ("\u0301", largest // 2), ("字", largest // 3), ("a" * 99 + " ", largest // 100)]
+    pieces += [(" ", largest - 2), (")", largest - 2), ("x", 10 * MIB + 64)]
     for piece, count in pieces:
-        yield {"key": b"monster", "headers": [], "value": json.dumps({"text": piece * count}, ensure_ascii=False).encode()}
+        text = ("a." if piece in " )" else "") + piece * count
+        yield {"key": b"monster", "headers": [], "value": json.dumps({"text": text}, ensure_ascii=False).encode()}
 
 
 def stream(count, seed):
