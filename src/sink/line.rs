@@ -15,9 +15,11 @@ pub(super) fn line(judged: &Judged, format: Format, imprint: &Imprint) -> Vec<u8
     let facts = Value::Object(facts(judged, imprint)).to_string();
     let mut line = match (judged, format) {
         (Judged::Document { record, .. }, Format::Json) => spliced(record.value.as_deref().unwrap_or_default(), &facts),
-        (Judged::Document { document, .. }, Format::Text) => {
+        (Judged::Document { record, document, .. }, Format::Text) => {
             let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
-            format!("{{{id}\"text\":{},\"tamis\":{facts}}}", Value::from(document.text.as_str())).into_bytes()
+            // The record, not the document: what was measured may be normalised. It was decoded, so it is UTF-8.
+            let text = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+            format!("{{{id}\"text\":{},\"tamis\":{facts}}}", Value::from(text)).into_bytes()
         }
         (Judged::Document { record, document, .. }, Format::Avro | Format::Protobuf | Format::JsonSchema) => {
             let id = document.id.as_ref().map(|id| format!("\"id\":{},", Value::from(id.as_str()))).unwrap_or_default();
@@ -172,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_becomes_a_string() {
-        let judged = passed(record(b"say \"hi\"\t"), "say \"hi\"\t");
+    fn a_text_becomes_a_string_as_it_came_and_not_as_it_was_measured() {
+        let judged = passed(record(b"say \"hi\"\t"), "normalised");
         let line = String::from_utf8(line(&judged, Format::Text, &imprint())).unwrap();
         assert_eq!(line, format!("{{\"text\":\"say \\\"hi\\\"\\t\",{FACTS}\n"));
     }
