@@ -43,7 +43,7 @@ pub enum Class {
     TombstoneWithoutKey,
     /// A header whose name is not UTF-8, or holds a NUL, and so can't be passed on byte for byte.
     HeaderName,
-    /// The record's value is larger than `document.max_bytes`.
+    /// The record's value, or its text once it is normalised, is larger than `document.max_bytes`.
     TooLarge,
     /// The value (or the text in it) is not UTF-8.
     BadUtf8,

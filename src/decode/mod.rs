@@ -102,7 +102,7 @@ impl Decoder {
             Format::Json => self.document(json::extract(self.extractor.root(), value)?),
             Format::Text => Ok(Document {
                 id: record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
-                text: self.normalize.apply(utf8(value)?.to_owned()),
+                text: self.normalized(utf8(value)?.to_owned())?,
                 language: None,
                 source: None,
             }),
@@ -143,9 +143,17 @@ impl Decoder {
         };
         Ok(Document {
             id: found.id.into_id(),
-            text: self.normalize.apply(text),
+            text: self.normalized(text)?,
             language: found.language.into_string(),
             source: found.source.into_string(),
+        })
+    }
+
+    /// The text to be measured, which is no longer than a value may be.
+    fn normalized(&self, text: String) -> Result<String, Fault> {
+        self.normalize.apply(text, self.max_bytes).ok_or_else(|| {
+            let message = format!("the normalised text is larger than document.max_bytes = {}", self.max_bytes);
+            fault(Class::TooLarge, message)
         })
     }
 

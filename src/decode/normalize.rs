@@ -1,7 +1,8 @@
 //! Owns the normalisation of a text before it is measured: what looks alike to a reader made alike to a model. Off unless asked for.
 //!
 //! In: a decoded text. Out: the text that signals are measured on; the record itself is never touched. Invariants: a text of ASCII alone comes out
-//! as it went in; the result is at most [`GROWTH_MAX`] times as long, in bytes.
+//! as it went in; the result is at most [`GROWTH_MAX`] times as long, in bytes, and never longer than asked for: what would be is given up on the way, before it
+//! takes the memory.
 //! Must not know: tokenizers, languages.
 //!
 //! What it closes is what a reader can't see: marks without width, full-width and mathematical letters (NFKC, Unicode Standard Annex #15), and letters
@@ -10,7 +11,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_script::{Script, UnicodeScript as _};
 use unicode_security::skeleton;
@@ -49,31 +49,40 @@ impl Normalize {
         }
     }
 
-    /// The text to be measured.
-    pub(super) fn apply(self, text: String) -> String {
+    /// The text to be measured; `None` where compatibility forms make it longer than `max_bytes`. A text to which nothing is done comes back whatever
+    /// its length.
+    pub(super) fn apply(self, text: String, max_bytes: usize) -> Option<String> {
         if self == Self::None || text.is_ascii() {
-            return text;
+            return Some(text);
         }
-        let plain = without_marks(&text.nfkc().collect::<String>());
-        // What stood apart only by a mark may compose now.
-        let plain: String = plain.nfkc().collect();
+        // What stood apart only by a mark may compose now, so it is normalised again.
+        let mut plain = String::with_capacity(text.len().min(max_bytes));
+        for letter in without_marks(text.nfkc()).nfkc() {
+            if plain.len() + letter.len_utf8() > max_bytes {
+                return None;
+            }
+            plain.push(letter);
+        }
+        drop(text);
+        plain.shrink_to_fit();
         match self {
-            Self::None | Self::Nfkc => plain,
-            Self::Lookalikes => unmasked(&plain).into_owned(),
+            Self::None | Self::Nfkc => Some(plain),
+            Self::Lookalikes => Some(unmasked(plain)),
         }
     }
 }
 
-/// The text without what nobody sees.
-fn without_marks(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        let spells = JOINERS.contains(&letter) && out.chars().next_back().is_some_and(|last| last >= BEYOND_CYRILLIC);
-        if spells || !is_invisible(letter) {
-            out.push(letter);
+/// The letters without what nobody sees.
+fn without_marks(letters: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+    let mut last = '\0';
+    letters.filter(move |letter| {
+        let spells = JOINERS.contains(letter) && last >= BEYOND_CYRILLIC;
+        let stays = spells || !is_invisible(*letter);
+        if stays {
+            last = *letter;
         }
-    }
-    out
+        stays
+    })
 }
 
 /// Whether a character takes no place and spells nothing: format controls, fillers, selectors, tags. (Emoji lose the selector of their colours.)
@@ -87,7 +96,7 @@ fn is_invisible(letter: char) -> bool {
 
 /// The text with letters of other scripts made Latin, in words where they can only be meant to pass for Latin: those that hold Latin letters too,
 /// and, in a text that is mostly Latin, words of two letters and more that could be Latin letter by letter.
-fn unmasked(text: &str) -> Cow<'_, str> {
+fn unmasked(text: String) -> String {
     let (mut latin, mut foreign, mut has_foreign) = (0_usize, 0_usize, false);
     for word in text.split(|letter: char| !letter.is_alphabetic()) {
         // A word of both counts as Latin: that is what it is meant to be taken for.
@@ -96,11 +105,11 @@ fn unmasked(text: &str) -> Cow<'_, str> {
         if others < letters { latin += letters } else { foreign += letters }
     }
     if !has_foreign {
-        return Cow::Borrowed(text);
+        return text;
     }
     let mostly_latin = latin > foreign;
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while !rest.is_empty() {
         let end = rest.find(|letter: char| !letter.is_alphabetic()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
@@ -112,7 +121,9 @@ fn unmasked(text: &str) -> Cow<'_, str> {
         out.push_str(&after[..gap]);
         rest = &after[gap..];
     }
-    Cow::Owned(out)
+    // Latin letters are shorter.
+    out.shrink_to_fit();
+    out
 }
 
 /// Whether every letter of a word of two and more has a Latin lookalike.
@@ -144,8 +155,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn apply(how: Normalize, text: &str) -> String {
+        how.apply(text.to_owned(), usize::MAX).unwrap()
+    }
+
     fn lookalikes(text: &str) -> String {
-        Normalize::Lookalikes.apply(text.to_owned())
+        apply(Normalize::Lookalikes, text)
     }
 
     #[test]
@@ -158,8 +173,8 @@ mod tests {
             ("e\u{200B}\u{301}", "é"),
             ("\u{FDFA}", "صلى الله عليه وسلم"),
         ] {
-            assert_eq!(Normalize::Nfkc.apply(masked.to_owned()), seen);
-            assert_eq!(Normalize::None.apply(masked.to_owned()), masked);
+            assert_eq!(apply(Normalize::Nfkc, masked), seen);
+            assert_eq!(apply(Normalize::None, masked), masked);
         }
     }
 
@@ -194,9 +209,32 @@ mod tests {
         #[test]
         fn ascii_stays_as_it_is_and_growth_is_bounded(text in "\\PC{0,40}", ascii in "[ -~]{0,40}") {
             for how in [Normalize::Nfkc, Normalize::Lookalikes] {
-                let once = how.apply(text.clone());
+                let once = apply(how, &text);
                 prop_assert!(once.len() <= GROWTH_MAX * text.len().max(1));
-                prop_assert_eq!(how.apply(ascii.clone()), ascii.clone());
+                prop_assert_eq!(apply(how, &ascii), ascii.clone());
+            }
+        }
+
+        #[test]
+        fn letter_by_letter_is_the_same_as_text_by_text(text in "[a\u{301}\u{323}\u{200b}-\u{200d}\u{ad}\u{34f}\u{fdfa}\u{645}\u{ac00}\u{1100}\u{1161}]{0,12}", any in any::<String>()) {
+            for text in [text, any] {
+                let mut plain = String::new();
+                for letter in text.nfkc() {
+                    let spells = JOINERS.contains(&letter) && plain.chars().next_back().is_some_and(|last| last >= BEYOND_CYRILLIC);
+                    if spells || !is_invisible(letter) {
+                        plain.push(letter);
+                    }
+                }
+                prop_assert_eq!(apply(Normalize::Nfkc, &text), plain.nfkc().collect::<String>());
+            }
+        }
+
+        #[test]
+        fn what_is_too_long_is_given_up_and_nothing_else(text in "[a\u{fdfa}\u{fb03}\u{ff21}\u{410}]{1,12}", max_bytes in 0_usize..60) {
+            for how in [Normalize::Nfkc, Normalize::Lookalikes] {
+                let (plain, nfkc) = (apply(how, &text), apply(Normalize::Nfkc, &text));
+                let fits = text.is_ascii() || nfkc.len() <= max_bytes;
+                prop_assert_eq!(how.apply(text.clone(), max_bytes), fits.then_some(plain));
             }
         }
     }

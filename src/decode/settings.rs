@@ -173,9 +173,9 @@ pub struct Settings {
     pub language: String,
     /// JSON pointer to the source label (a string); empty: none.
     pub source: String,
-    /// What is done to a text before it is measured; the record is passed on as it came.
+    /// What is done to a text before it is measured; the record is passed on as it came. A text that grows beyond `max_bytes` by it is dead-lettered.
     pub normalize: Normalize,
-    /// Values above this many bytes are dead-lettered undecoded. At least 1.
+    /// Values above this many bytes are dead-lettered undecoded, and texts that `normalize` makes longer. At least 1.
     #[schemars(range(min = 1))]
     pub max_bytes: u64,
     /// Where the schemas of `avro`, `protobuf` and `json-schema` are to be had; the last can do without.

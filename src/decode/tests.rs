@@ -53,6 +53,25 @@ fn json_behind_a_schemas_id_is_that_json_and_nothing_else() {
 }
 
 #[test]
+fn a_text_that_normalising_makes_too_large_is_a_dead_letter() {
+    // U+FDFA is a phrase of 33 bytes; the value stays within the bound.
+    let phrases = "\u{FDFA}".repeat(100);
+    for format in [Format::Json, Format::Text] {
+        let decoder = |max_bytes| {
+            decoder(|settings| {
+                (settings.format, settings.max_bytes, settings.normalize) = (format, max_bytes, Normalize::Nfkc);
+            })
+        };
+        let value = if format == Format::Json { format!("{{\"text\":\"{phrases}\"}}") } else { phrases.clone() };
+        let fault = decoder(3_299).at_once(&record(value.as_str())).unwrap_err();
+        assert_eq!((fault.class, fault.stage), (Class::TooLarge, Stage::Decode));
+        assert_eq!(fault.message, "the normalised text is larger than document.max_bytes = 3299");
+        let document = decoder(3_300).at_once(&record(value.as_str())).unwrap();
+        assert_eq!((document.text.len(), document.text.capacity()), (3_300, 3_300));
+    }
+}
+
+#[test]
 fn an_id_may_be_an_integer_and_optional_fields_of_another_kind_are_absent() {
     let document = json(r#"{"id":18446744073709551615,"text":"","language":7,"source":null}"#).unwrap();
     assert_eq!(document.id.as_deref(), Some("18446744073709551615"));
