@@ -3,14 +3,14 @@
 //! As shipped, a tokenizer turns a literal `[MASK]` in a document into the mask's id, either because it is an added token or
 //! because the model's own vocabulary holds it (Unigram, WordPiece without punctuation splitting, BPE with `ignore_merges`).
 //! Here every special piece is renamed, everywhere, to a long random text made anew in each process, so that no document can
-//! hold it; ids stay as they are. Post-processor, truncation and padding go too.
+//! hold it; ids stay as they are. Post-processor, truncation, padding and chance go too.
 
 use serde_json::{Map, Value};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
 
-/// Renames every text of `specials` in `tokenizer` and drops post-processor, truncation and padding. Returns new names by old.
+/// Renames every text of `specials` in `tokenizer` and drops post-processor, truncation, padding and chance. Returns new names by old.
 pub(super) fn disarm(tokenizer: &mut Value, specials: &BTreeSet<String>) -> BTreeMap<String, String> {
     bare(tokenizer);
     let secret = secret();
@@ -35,10 +35,20 @@ pub(super) fn disarm(tokenizer: &mut Value, specials: &BTreeSet<String>) -> BTre
     names
 }
 
-/// Drops what wraps, cuts or pads.
-pub(super) fn bare(tokenizer: &mut Value) {
-    for key in ["post_processor", "truncation", "padding"] {
+/// Drops what wraps, cuts or pads, and chance.
+fn bare(tokenizer: &mut Value) {
+    settle(tokenizer);
+    tokenizer["post_processor"] = Value::Null;
+}
+
+/// Drops what cuts or pads, and what makes a model cut the same text now so, now otherwise: BPE's dropout, and the sampling that some writers note for
+/// Unigram. Those are for training; here a text has one encoding.
+pub(super) fn settle(tokenizer: &mut Value) {
+    for key in ["truncation", "padding"] {
         tokenizer[key] = Value::Null;
+    }
+    if let Value::Object(model) = &mut tokenizer["model"] {
+        model.retain(|key, _| !["dropout", "alpha", "nbest_size"].contains(&key.as_str()));
     }
 }
 

@@ -235,12 +235,10 @@ fn parse(json: &Value) -> Result<tokenizers::Tokenizer, String> {
     tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())
 }
 
-/// The tokenizer as shipped, but for truncation and padding: its post-processor tells the template.
+/// The tokenizer as shipped, but for truncation, padding and chance: its post-processor tells the template.
 fn original(json: &Value) -> Result<tokenizers::Tokenizer, String> {
     let mut json = json.clone();
-    for key in ["truncation", "padding"] {
-        json[key] = Value::Null;
-    }
+    disarm::settle(&mut json);
     parse(&json)
 }
 

@@ -5,7 +5,7 @@
 //! In: a model directory, a text. Out: ids with byte spans in the original text, ranges of token indices, numbers
 //! of words.
 //! Invariants: text is text: no text, whatever it says, yields a special id (unknown aside); nothing is truncated, padded or
-//! wrapped here; spans lie in the original text, on character boundaries, and their starts never decrease.
+//! wrapped here, and the same text has the same ids whenever it comes; spans lie in the original text, on character boundaries, and their starts never decrease.
 //! Must not know: models, batches, scores.
 
 mod disarm;

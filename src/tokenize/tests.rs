@@ -68,6 +68,28 @@ fn an_added_token_that_is_not_special_keeps_its_id() {
 }
 
 #[test]
+fn a_tokenizer_with_dropout_encodes_a_text_in_one_way() {
+    let (plain, changed) = (dir(NAMES[2]), tempfile::tempdir().unwrap());
+    for name in ["config.json", "tokenizer_config.json"] {
+        std::fs::copy(plain.join(name), changed.path().join(name)).unwrap();
+    }
+    let bytes = std::fs::read(plain.join("tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(json["model"]["type"], "BPE");
+    for (key, value) in [("dropout", 0.5), ("alpha", 0.1), ("nbest_size", 64.0)] {
+        json["model"][key] = value.into();
+    }
+    std::fs::write(changed.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let dropping = Tokenizer::load(changed.path()).unwrap();
+    assert_eq!(dropping.template(), ALL[2].template());
+    let text = "the work of the people was long, and they had to find water";
+    let expected = ALL[2].encode(text).unwrap();
+    for _ in 0..50 {
+        assert_eq!(dropping.encode(text).unwrap(), expected);
+    }
+}
+
+#[test]
 fn spans_leave_out_the_space_before_a_word() {
     let encoding = check(&ALL[2], "the of  and");
     assert_eq!(encoding.spans.first(), Some(&(0, 1)));
