@@ -4,6 +4,7 @@
 
 use super::problem::{Problem, Wrong};
 use super::{Settings, SignalSettings};
+use crate::decode::Format;
 use crate::judge::{self, Judge};
 use crate::kafka::{self, OWNED_PROPERTIES, survey};
 use crate::pipeline::Guarantee;
@@ -225,11 +226,27 @@ fn undecidable(settings: &Settings, name: &str, pll: &scorer::Settings, problems
 }
 
 fn rules(settings: &Settings, problems: &mut Problems) {
+    overrides(settings, problems);
     let Err(judge::Error { problems: wrong }) = Judge::new(&settings.rules, &settings.signal_names()) else { return };
     for problem in wrong {
         let name = if problem.rule.is_empty() { problem.index.to_string() } else { problem.rule };
         let dot = if problem.place.is_empty() { "" } else { "." };
         problems.add(format!("rules.{name}{dot}{}", problem.place), Wrong::Room(problem.wrong.to_string()));
+    }
+}
+
+/// Thresholds by language or source that no document could ever be judged by.
+fn overrides(settings: &Settings, problems: &mut Problems) {
+    let document = &settings.document;
+    let is_text = document.format == Format::Text;
+    for rule in &settings.rules {
+        for (what, pointer, overrides) in
+            [("language", &document.language, &rule.by_language), ("source", &document.source, &rule.by_source)]
+        {
+            if !overrides.is_empty() && (is_text || pointer.is_empty()) {
+                problems.add(format!("rules.{}.by_{what}", rule.name), Wrong::NeverFound { what, is_text });
+            }
+        }
     }
 }
 

@@ -133,6 +133,18 @@ pub enum Wrong {
         /// Its table.
         table: String,
     },
+    /// Thresholds of a language or a source where no document has one.
+    #[error("no document has a {what} here, so this would never count; {}, or leave it out", if *.is_text {
+        "plain text has none: set document.format to one with fields".to_owned()
+    } else {
+        format!("set document.{what} to the JSON pointer that leads to it, as in \"/{what}\"")
+    })]
+    NeverFound {
+        /// `language` or `source`.
+        what: &'static str,
+        /// Whether documents are plain text.
+        is_text: bool,
+    },
     /// A number outside its range.
     #[error("{value} is out of range; it must be {range}")]
     Range {

@@ -84,6 +84,24 @@ fn each_rule_is_told_under_its_key() {
 }
 
 #[test]
+fn thresholds_of_a_language_or_a_source_that_no_document_has_are_told() {
+    let (language, source) = ("rules.fluent.by_language.de.max=10", "rules.fluent.by_source.books.max=10");
+    assert_eq!(told(&with(&[language, source]), Purpose::Run), [""; 0]);
+    for (set, expected) in [
+        ("document.format=text", "document.format"),
+        ("document.language=", "set document.language to the JSON pointer that leads to it, as in \"/language\""),
+    ] {
+        let told = told(&with(&[language, set]), Purpose::Score);
+        assert_eq!(told.len(), 1, "{set}: {told:#?}");
+        assert!(told[0].starts_with("rules.fluent.by_language: no document has a language here"), "{told:?}");
+        assert!(told[0].contains(expected), "{told:?}");
+    }
+    let told = told(&with(&[language, source, "document.source="]), Purpose::Run);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].starts_with("rules.fluent.by_source: no document has a source here"), "{told:?}");
+}
+
+#[test]
 fn all_problems_are_told_at_once_in_the_file_s_order() {
     let sets = ["admin.listen=x", "name=", "rules.long.signal=x", "document.id=x", "routes.fail="];
     let told = told(&with(&sets), Purpose::Run);
