@@ -4,6 +4,7 @@
 
 use super::context::Context;
 use super::error::DeliveryError;
+use super::membership::member;
 use crate::corpus::{Lane, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -43,10 +44,10 @@ impl Committer {
         &self.consumer
     }
 
-    /// Whether every position is still ours. Ask it *after* the group's metadata were fetched: then a generation in which somebody else
-    /// owns a lane can't have begun before the metadata's.
+    /// Whether every position is still ours, and the group knows us by the id under which it was read. Ask it *after* the group's metadata were
+    /// fetched: then a generation in which somebody else owns a lane can't have begun before the metadata's.
     pub(super) fn check(&self, positions: &[Position]) -> Result<(), DeliveryError> {
-        if self.consumer.assignment_lost() || !self.consumer.context().owns(positions) {
+        if self.consumer.assignment_lost() || !self.consumer.context().owns(positions, &member(&self.consumer)) {
             return Err(DeliveryError::Aborted("partitions of this step were revoked meanwhile".into()));
         }
         Ok(())

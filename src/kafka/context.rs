@@ -2,6 +2,7 @@
 //!
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
+use super::membership::{member, set_back};
 use super::placing::{Unplaced, patience, place};
 use super::sight::Sight;
 use super::standing::Standing;
@@ -34,6 +35,8 @@ const OFFSET_RESET: &str = "OFFSET";
 pub(crate) struct Assignment {
     epoch: u64,
     lanes: HashMap<Lane, u64>,
+    /// The member id under which all of them were taken up.
+    member: String,
     /// Epochs that ended while their lanes stayed ours, and of which the pipeline was not told yet.
     ended: Vec<(Lane, u64)>,
 }
@@ -151,9 +154,9 @@ impl Context {
     fn take_up(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let lanes = lanes(list);
         let count = lanes.len();
-        let patience = patience(Duration::from_millis(self.transaction_ms.load(Ordering::Acquire)));
-        match place(consumer, list, self.reset, patience, || self.leaving.load(Ordering::Acquire)) {
-            Ok(()) => self.assign(lanes),
+        let member = member(consumer);
+        match self.come_back(consumer, &member).and_then(|()| self.place(consumer, list)) {
+            Ok(()) => self.assign(lanes, member),
             Err(Unplaced::NotAMember) => tracing::info!(count, "the group went on without this worker"),
             Err(Unplaced::Unknown(why)) => {
                 let reason = format!("the group's offsets can't be learnt: {why}; start again");
@@ -172,10 +175,40 @@ impl Context {
         }
     }
 
+    fn place(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), Unplaced> {
+        let patience = patience(Duration::from_millis(self.transaction_ms.load(Ordering::Acquire)));
+        place(consumer, list, self.reset, patience, || self.leaving.load(Ordering::Acquire))
+    }
+
+    /// Where the group knows this worker by another id than before, it had removed it, and others may have read on: what the client library
+    /// still has is lost, and taken up anew. The library says so itself only where it was not in the middle of a rebalance.
+    fn come_back(&self, consumer: &BaseConsumer<Self>, member: &str) -> Result<(), Unplaced> {
+        if member.is_empty() {
+            return Err(Unplaced::NotAMember);
+        }
+        if self.assignment().member == member {
+            return Ok(());
+        }
+        let unknown = |error: KafkaError| Unplaced::Unknown(error.to_string());
+        let mut kept = consumer.assignment().map_err(unknown)?;
+        let held = lanes(&kept);
+        if !held.is_empty() {
+            tracing::warn!(
+                count = held.len(),
+                "the group went on without this worker, what it still has is read again from the group's offsets"
+            );
+            self.revoke(&held, true);
+            self.place(consumer, &mut kept)?;
+            set_back(consumer, kept)?;
+            self.assign(held, member.to_owned());
+        }
+        Ok(())
+    }
+
     /// Lets partitions go, once the pipeline has finished what it holds of them.
     fn let_go(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let lanes = lanes(list);
-        let lost = consumer.assignment_lost();
+        let lost = consumer.assignment_lost() || self.assignment().member != member(consumer);
         let total = self.count().saturating_sub(lanes.len());
         tracing::info!(count = lanes.len(), total, lost, "partitions revoked");
         self.revoke(&lanes, lost);
@@ -185,9 +218,10 @@ impl Context {
         }
     }
 
-    /// These lanes are ours from now on.
-    pub(crate) fn assign(&self, lanes: Vec<Lane>) {
+    /// These lanes are ours from now on, as those are that we had, under this member id.
+    pub(crate) fn assign(&self, lanes: Vec<Lane>, member: String) {
         let mut assignment = self.assignment();
+        assignment.member = member;
         assignment.epoch += 1;
         let epoch = assignment.epoch;
         assignment.lanes.extend(lanes.into_iter().map(|lane| (lane, epoch)));
@@ -208,10 +242,11 @@ impl Context {
         self.publish(&assignment);
     }
 
-    /// Whether every position is still ours to commit: its lane assigned, in the same epoch.
-    pub(crate) fn owns(&self, positions: &[Position]) -> bool {
+    /// Whether every position is still ours to commit for whom the group knows as `member`: its lane assigned, in the same epoch.
+    pub(crate) fn owns(&self, positions: &[Position], member: &str) -> bool {
         let assignment = self.assignment();
-        positions.iter().all(|position| assignment.lanes.get(&position.lane) == Some(&position.epoch))
+        assignment.member == member
+            && positions.iter().all(|position| assignment.lanes.get(&position.lane) == Some(&position.epoch))
     }
 
     fn revoke(&self, lanes: &[Lane], lost: bool) {
@@ -366,11 +401,12 @@ mod tests {
             Context::new(notices, Duration::ZERO, Offset::Beginning, Board::new(crate::telemetry::Facts::default()));
         let lane = |partition| Lane { topic: "t".into(), partition };
         assert_eq!(context.renew(&lane(0)), None, "it is not ours");
-        context.assign(vec![lane(0), lane(1)]);
+        context.assign(vec![lane(0), lane(1)], "m".into());
         let position = |epoch| [Position { lane: lane(0), epoch, next: 5 }];
-        assert!(context.owns(&position(1)));
+        assert!(context.owns(&position(1), "m"));
+        assert!(!context.owns(&position(1), "") && !context.owns(&position(1), "n"), "the group knows somebody else");
         assert_eq!(context.renew(&lane(0)), Some(2));
-        assert!(!context.owns(&position(1)) && context.owns(&position(2)));
+        assert!(!context.owns(&position(1), "m") && context.owns(&position(2), "m"));
         let Ok(Notice::Revoking { lanes, lost, .. }) = heard.try_recv() else { panic!("nothing was told") };
         assert_eq!((lanes, lost), (vec![(lane(0), 1)], true));
         assert!(heard.try_recv().is_err());
@@ -382,7 +418,7 @@ mod tests {
         let context =
             Context::new(notices, Duration::ZERO, Offset::Beginning, Board::new(crate::telemetry::Facts::default()));
         let lane = |partition| Lane { topic: "t".into(), partition };
-        context.assign((0..3).map(lane).collect());
+        context.assign((0..3).map(lane).collect(), "m".into());
         (0..3).for_each(|partition| assert!(context.renew(&lane(partition)).is_some()));
         let mut told = || match heard.try_recv() {
             Ok(Notice::Revoking { lanes, .. }) => lanes,

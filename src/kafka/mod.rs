@@ -17,6 +17,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod membership;
 mod opening;
 mod partition;
 mod patience;

@@ -6,6 +6,7 @@
 use super::consumer::client_config;
 use super::context::Context;
 use super::error::{Error, property};
+use super::membership::member;
 use super::record;
 use super::settings::{SinkSettings, SourceSettings, is_connection_property};
 use crate::corpus::{Lane, Position, Record};
@@ -133,7 +134,7 @@ impl Reader {
             }
             lanes.push(self.lane(partition));
         }
-        self.consumer.context().assign(lanes);
+        self.consumer.context().assign(lanes, member(&self.consumer));
         self.consumer.assign(&list).map_err(refused)
     }
 

@@ -65,8 +65,8 @@ def create(r):
     return {"created": len(topics)}
 
 
-def document(number, rng):
-    """One numbered value; a few of each kind of trouble among ordinary sentences."""
+def document(number, rng, times=1):
+    """One numbered value, its sentence so many times; a few of each kind of trouble among ordinary sentences."""
     kind = number % 50
     if kind == 7:
         return b'{"id": "%d", "text": ' % number  # not JSON
@@ -76,7 +76,7 @@ def document(number, rng):
         return json.dumps({"id": str(number)}).encode()  # no text
     if kind == 37:
         return json.dumps({"id": str(number), "text": ""}).encode()  # nothing to score
-    words = rng.choice(GOOD if rng.random() < 0.6 else BAD)
+    words = " ".join([rng.choice(GOOD if rng.random() < 0.6 else BAD)] * times)
     return json.dumps({"id": str(number), "text": f"{words} {rng.randint(1, 400)}"}).encode()
 
 
@@ -215,7 +215,7 @@ def wire(r):
 
 
 def produce(r):
-    """Produces `count` numbered documents, spread over the partitions at random, keyed by number. Each once, also where a broker crashes meanwhile."""
+    """Produces `count` numbered documents of `times` sentences, spread over the partitions at random, keyed by number. Each once, also where a broker crashes meanwhile."""
     rng = random.Random(r.get("seed", 1))
     producer = Producer({"bootstrap.servers": r["brokers"], "linger.ms": 20, "enable.idempotence": True, **r.get("config", {})})
     failed = []
@@ -224,7 +224,7 @@ def produce(r):
             try:
                 producer.produce(
                     r["topic"],
-                    value=document(number, rng),
+                    value=document(number, rng, r.get("times", 1)),
                     key=b"k%d" % number,
                     partition=rng.randrange(r["partitions"]),
                     timestamp=1_700_000_000_000 + number,
