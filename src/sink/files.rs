@@ -57,8 +57,21 @@ struct Desk {
 struct Written(HashMap<Lane, (u64, i64)>);
 
 impl Written {
+    /// Everything before these positions is written. More may be: of a batch that comes again, first half of it alone.
     fn note(&mut self, positions: &[Position]) {
-        self.0.extend(positions.iter().map(|at| (at.lane.clone(), (at.epoch, at.next))));
+        for Position { lane, epoch, next } in positions {
+            let written = self.0.entry(lane.clone()).or_insert((*epoch, *next));
+            *written = if written.0 == *epoch { (*epoch, written.1.max(*next)) } else { (*epoch, *next) };
+        }
+    }
+
+    /// These were committed. What was written beyond them will come again.
+    fn committed(&mut self, positions: &[Position]) {
+        for Position { lane, next, .. } in positions {
+            if self.0.get(lane).is_some_and(|(_, written)| written <= next) {
+                self.0.remove(lane);
+            }
+        }
     }
 
     fn holds(&self, receipt: &Receipt) -> bool {
@@ -118,7 +131,7 @@ impl FilesSink {
         desk.checkpoint.commit(positions, &lengths).map_err(stop)?;
         desk.written.note(positions);
         self.bookmark.commit(positions)?;
-        desk.written = Written::default();
+        desk.written.committed(positions);
         Ok(())
     }
 }
@@ -176,6 +189,25 @@ mod tests {
         assert_eq!(lines(), 4, "whoever reads it again in another assignment delivers it again");
         sink.deliver(&[parcel(1, 2)], &at(2, 2)).unwrap();
         assert_eq!(lines(), 5, "nothing is remembered beyond a commit");
+    }
+
+    /// A batch whose commit failed twice is tried in halves: this once wrote the second half twice.
+    #[test]
+    fn a_batch_whose_commit_failed_is_not_written_twice_when_it_comes_again_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = sink(dir.path());
+        let at = |next| [Position { lane: lane(), epoch: 1, next }];
+        let lines = || std::fs::read_to_string(dir.path().join("d.jsonl")).unwrap_or_default().lines().count();
+        let batch: Vec<_> = (0..4).map(|offset| parcel(offset, 1)).collect();
+        sink.deliver(&batch, &at(4)).unwrap();
+        // As if the group had not answered to that.
+        sink.desk.lock().unwrap().written.note(&at(4));
+        sink.deliver(&batch[..2], &at(2)).unwrap();
+        sink.deliver(&batch[2..], &at(4)).unwrap();
+        assert_eq!(lines(), 4, "all of them were there already");
+        assert!(sink.desk.lock().unwrap().written.0.is_empty(), "nothing is remembered beyond a commit");
+        sink.deliver(&[parcel(4, 1)], &at(5)).unwrap();
+        assert_eq!(lines(), 5);
     }
 
     #[test]
