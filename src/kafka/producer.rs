@@ -374,7 +374,8 @@ impl Producer {
 /// A permanent refusal of one output, as opposed to a failure of the step.
 fn refusal(index: usize, error: &KafkaError) -> Option<Refusal> {
     let code = error.rdkafka_error_code()?;
-    let class = if code == RDKafkaErrorCode::MessageSizeTooLarge {
+    // The second is what a topic answers whose segments are smaller than the batch; alone in its batch, an output is too large for it.
+    let class = if [RDKafkaErrorCode::MessageSizeTooLarge, RDKafkaErrorCode::MessageBatchTooLarge].contains(&code) {
         Class::OutputTooLarge
     } else if [
         RDKafkaErrorCode::InvalidRecord,

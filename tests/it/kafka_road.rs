@@ -263,6 +263,38 @@ fn an_output_too_large_for_its_topic_is_buried_alone_and_its_neighbours_pass() {
     check_order(&mut referee, &topics);
 }
 
+/// The topic would take a batch of its size, but none of its segments would hold it. The worker once tried for minutes, ended, and began again.
+#[test]
+fn an_output_larger_than_its_topic_s_segments_is_buried() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("segments");
+    let is_output = |name: &str| name != topics.input && name != topics.dead;
+    let made = topics.all().map(|name| {
+        let segment = if is_output(name) { "1048576" } else { "104857600" };
+        json!({"name": name, "partitions": 1, "config": {"max.message.bytes": "10485760", "segment.bytes": segment}})
+    });
+    referee.ask("create", json!({ "topics": made }));
+    let records: Vec<Value> = (0..5)
+        .map(|n| {
+            let rest = if n == 2 { noise(2 << 20) } else { noise(20) };
+            let text = "The committee met on Tuesday to discuss the annual budget.";
+            json!({"value": hex(json!({"id": n.to_string(), "text": text, "rest": rest}).to_string().as_bytes())})
+        })
+        .collect();
+    referee.ask("put", json!({"topic": topics.input, "records": records}));
+    let file = pipeline("segments", &topics, "[delivery]\ncommit_interval_ms = 3000\n");
+    let mut worker = Worker::run("segments", &file, &[]);
+    worker.wait_ready();
+    let out = wait_for(&mut referee, &topics, 5, &worker);
+    let dead: Vec<&Value> = out.iter().filter(|record| record["topic"] == topics.dead).collect();
+    assert_eq!((out.len(), dead.len()), (5, 1), "{}", worker.log());
+    let error: Value = serde_json::from_str(&header(dead[0], "tamis-error").unwrap()).unwrap();
+    assert!(error["class"] == "output-too-large" && error["stage"] == "deliver", "{error}");
+    worker.signal("-TERM");
+    assert_eq!(worker.wait(60).code(), Some(0), "{}", worker.log());
+    check_order(&mut referee, &topics);
+}
+
 /// Nothing is lost, repeated or out of order.
 fn check_order(referee: &mut Referee, topics: &Topics) {
     let verdict = referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()}));
