@@ -65,11 +65,16 @@ impl Batch {
     }
 
     /// Keeps the first half of a batch that was put off often enough, and gives the rest back: of each lane, what was read last. Nothing before that.
+    /// A half has its own patience: tries that take long would use up that of the whole before anything small enough was tried.
     pub(super) fn halve(&mut self) -> Vec<Parcel<Judged>> {
         if self.failed < WHOLE {
             return Vec::new();
         }
-        self.parcels.split_off(self.parcels.len().div_ceil(2))
+        let rest = self.parcels.split_off(self.parcels.len().div_ceil(2));
+        if !rest.is_empty() {
+            self.born = Instant::now();
+        }
+        rest
     }
 
     /// Turns refused records into dead letters, to be tried at once.
@@ -133,6 +138,21 @@ mod tests {
         assert_eq!((offsets(&batch.parcels), offsets(&rest)), (vec![1, 5, 2], vec![6, 3]));
         assert_eq!(batch.positions().iter().map(|it| it.next).collect::<Vec<_>>(), [3, 6]);
         assert_eq!((batch.halve().len(), batch.halve().len(), batch.halve().len()), (1, 1, 0), "one is left");
+    }
+
+    /// It once kept the birth of the whole: where a try took half a minute, the worker ended, and began again with the whole, for ever.
+    #[test]
+    fn a_half_is_given_the_patience_of_a_batch_and_one_that_can_not_be_halved_is_not() {
+        let old = || Instant::now().checked_sub(PATIENCE).unwrap();
+        let mut batch = Batch::new((0..4).map(|offset| parcel(0, offset)).collect(), Vec::new());
+        assert!(batch.put_off() && batch.put_off());
+        batch.born = old();
+        assert_eq!(batch.halve().len(), 2);
+        assert!(batch.put_off(), "a half begins anew");
+        batch.born = old();
+        assert_eq!(batch.halve().len(), 1);
+        batch.born = old();
+        assert!(batch.halve().is_empty() && !batch.put_off(), "it ends");
     }
 
     #[test]
