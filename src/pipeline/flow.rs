@@ -50,6 +50,8 @@ pub struct Flow {
     last_tails: Instant,
     /// Since when nothing but tails has been on its way.
     only_tails: Option<Instant>,
+    /// Documents in the delivery step under way. Those whose lanes were lost meanwhile are no longer open, but on their way all the same.
+    delivering: usize,
     last_told: Option<Instant>,
     summary: Summary,
     ended: bool,
@@ -85,6 +87,7 @@ impl Flow {
             last_commit: Instant::now(),
             last_tails: Instant::now(),
             only_tails: None,
+            delivering: 0,
             last_told: None,
             summary: Summary::default(),
             ended: false,
@@ -148,8 +151,9 @@ impl Flow {
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.tell(&intake);
-            if self.drain_until.is_some_and(|deadline| Instant::now() >= deadline) && self.ledger.open_count() > 0 {
-                return Err(Stopped::DrainDeadline { open: self.ledger.open_count() });
+            let open = self.ledger.open_count().max(self.delivering);
+            if self.drain_until.is_some_and(|deadline| Instant::now() >= deadline) && open > 0 {
+                return Err(Stopped::DrainDeadline { open });
             }
         }
     }
@@ -321,6 +325,7 @@ impl Flow {
 
     fn start(&mut self, batch: Batch) {
         self.only_tails = batch.parcels.is_empty().then(Instant::now);
+        self.delivering = batch.parcels.len();
         let sink = Arc::clone(&self.sink);
         self.commits.spawn_blocking(move || {
             let started = Instant::now();
@@ -333,6 +338,7 @@ impl Flow {
         &mut self,
         done: Result<(Batch, Result<(), Failure>, Duration), JoinError>,
     ) -> Result<(), Stopped> {
+        self.delivering = 0;
         let (mut batch, result, took) = done.map_err(|error| Stopped::Panic(error.to_string()))?;
         match result {
             Ok(()) => {
@@ -421,7 +427,8 @@ impl Flow {
                 at = at.min(self.last_commit + Duration::from_millis(self.settings.commit_interval_ms));
             }
         }
-        if let Some(deadline) = self.drain_until {
+        // One that has passed calls for nothing more, and would call at once, again and again.
+        if let Some(deadline) = self.drain_until.filter(|deadline| *deadline > now) {
             at = at.min(deadline);
         }
         self.revocations.iter().map(|revocation| revocation.deadline).fold(at, Instant::min)

@@ -200,6 +200,24 @@ fn a_frozen_or_crashed_broker_ends_no_worker_badly_and_loses_nothing() {
     outage.verify_all();
 }
 
+/// The session ends while a delivery step is under way: its partitions are lost, and nothing is open any more, but for the step, which ends only when it gives up the
+/// brokers. The worker once turned in circles until then, two minutes past the deadline.
+#[test]
+fn a_drain_ends_at_its_deadline_also_where_the_partitions_of_a_delivery_step_are_lost() {
+    let mut outage = Outage::on("gone-broker", &[]);
+    outage.wave_of(600);
+    let mut worker = Worker::run("cut off", &outage.file("drain_ms = 12000"), &[]);
+    worker.wait_ready();
+    outage.wait_for(50, &worker);
+    outage.freeze(&worker);
+    worker.signal("-TERM");
+    let asked = Instant::now();
+    assert_eq!(worker.wait(40).code(), Some(75), "{}", worker.log());
+    eprintln!("cut off from all brokers, drain_ms = 12000: ended {:.1} s after SIGTERM", asked.elapsed().as_secs_f64());
+    assert!(worker.log().contains("lost=true"), "the session was to end first:\n{}", worker.log());
+    outage.broker.signal("-CONT");
+}
+
 /// Brokers answer, but the node that coordinates the worker's transactions doesn't: the worker once stood still for 150 s.
 #[test]
 fn a_worker_that_has_lost_its_transactions_coordinator_makes_room_once_the_transaction_is_over() {
