@@ -3,14 +3,18 @@
 //! The client library would ask by itself. But where a transaction with a newer offset is still open, the broker gives none ("unstable"), and a
 //! library (librdkafka 2.12) whose assignment changes just then takes that for a partition without any, and begins where `auto.offset.reset`
 //! says: documents come twice, or never. So positions are always handed over as numbers.
+//! Where nothing is committed and reading begins at the end, that end is committed first: whoever comes next would take a later one for it, and what was
+//! written in between would be read by nobody.
 //! Invariants: no partition begins anywhere but at the committed offset, or, where the broker says that there is none, at the reset's; bounded.
 //! Must not know: the pipeline.
 
 use super::context::Context;
+use crate::corpus::Lane;
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long one question may take.
@@ -44,8 +48,8 @@ pub(super) fn patience(transaction_timeout: Duration) -> Duration {
     PATIENCE.max(transaction_timeout.saturating_add(BEYOND))
 }
 
-/// Sets the offset of each partition of `list` to where reading begins: committed, or `otherwise` where nothing is. Blocks while a transaction
-/// hides the committed offset, up to `patience`, or until `is_leaving`.
+/// Sets the offset of each partition of `list` to where reading begins: committed, or `otherwise` where nothing is; an end is committed, too. Blocks while
+/// a transaction hides the committed offset, up to `patience`, or until `is_leaving`.
 ///
 /// # Errors
 /// See [`Unplaced`]; then nothing of the list may be read.
@@ -60,10 +64,14 @@ pub(super) fn place(
         return Ok(());
     }
     let began = Instant::now();
-    let mut is_told = false;
+    let (mut is_told, mut ends) = (false, HashMap::new());
     loop {
         let why = match consumer.committed_offsets(list.clone(), QUESTION) {
             Ok(found) => match read(&found) {
+                Answer::Known if otherwise == Offset::End && !bare(&found).is_empty() => {
+                    let committing = commit_ends(consumer, &bare(&found), &mut ends);
+                    committing.err().map_or_else(|| "ends are being committed".into(), |error| error.to_string())
+                }
                 Answer::Known => return enter(list, &found, otherwise),
                 Answer::Pending(why) => why,
                 Answer::Never(unplaced) => return Err(unplaced),
@@ -95,6 +103,28 @@ fn read(found: &TopicPartitionList) -> Answer {
         }
     }
     pending.map_or(Answer::Known, Answer::Pending)
+}
+
+/// The partitions for which nothing is committed.
+fn bare(found: &TopicPartitionList) -> Vec<Lane> {
+    let is_bare = |offset| !matches!(offset, Offset::Offset(_));
+    let bare = found.elements().into_iter().filter(|element| is_bare(element.offset()));
+    bare.map(|element| Lane { topic: element.topic().into(), partition: element.partition() }).collect()
+}
+
+/// Asks for the ends of `lanes`, once, and begins to commit them; whether they were committed is for the next look at the group's offsets to say, for a commit
+/// that is waited for has no bound.
+fn commit_ends(consumer: &BaseConsumer<Context>, lanes: &[Lane], ends: &mut HashMap<Lane, i64>) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::with_capacity(lanes.len());
+    for lane in lanes {
+        let end = match ends.get(lane) {
+            Some(end) => *end,
+            None => consumer.fetch_watermarks(&lane.topic, lane.partition, QUESTION)?.1,
+        };
+        ends.insert(lane.clone(), end);
+        list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(end))?;
+    }
+    consumer.commit(&list, CommitMode::Async)
 }
 
 /// What an error means. What is not known to be final is asked again: to begin at a wrong offset is worse than to wait.
@@ -159,6 +189,12 @@ mod tests {
             [Offset::End, Offset::Invalid, Offset::Beginning]
         );
         assert_eq!(reset(None), Offset::Beginning);
+    }
+
+    #[test]
+    fn a_partition_without_a_committed_offset_is_known() {
+        let found = list(&[Offset::Offset(7), Offset::Invalid, Offset::Offset(0)]);
+        assert_eq!(bare(&found).iter().map(|lane| lane.partition).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

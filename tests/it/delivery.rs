@@ -206,3 +206,39 @@ fn partitions_taken_up_while_a_transaction_hides_their_offset_go_on_where_the_gr
     sleep(Duration::from_secs(1));
     check(&referee.ask("verify", json!({"input": topics.input, "outputs": topics.outputs()})), 500);
 }
+
+/// Nothing is committed yet, and reading begins at the end: that end is the group's from then on, also for whoever comes next. The next worker once
+/// took a later end for it, and what lay between was read by nobody.
+#[test]
+fn what_is_written_after_the_latest_was_first_looked_for_is_read_though_the_worker_is_killed() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("latest");
+    referee.create(&topics.all(), PARTITIONS);
+    let produce = |referee: &mut Referee, first: u64| {
+        let deed =
+            json!({"topic": topics.input, "first": first, "count": 10, "partitions": PARTITIONS, "seed": first + 1});
+        assert_eq!(referee.ask("produce", deed)["failed"], json!([]));
+    };
+    produce(&mut referee, 0);
+    let properties = r#""session.timeout.ms" = "6000", "auto.offset.reset" = "latest""#;
+    let reads = format!("topics = [{:?}]\ngroup = \"latest\"", topics.input);
+    let late = "[delivery]\ncommit_interval_ms = 600000\n";
+    let mut killed = Worker::run("killed", &pipeline_of("latest", &reads, properties, &topics, late), &[]);
+    killed.wait_ready();
+    produce(&mut referee, 1_000);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while killed.metric("tamis_documents_in_flight") < 10.0 {
+        assert!(Instant::now() < deadline, "{}", killed.log());
+        sleep(Duration::from_millis(50));
+    }
+    killed.signal("-KILL");
+    killed.wait(10);
+
+    let mut next = Worker::run("next", &pipeline_of("latest", &reads, properties, &topics, EAGER), &[]);
+    next.wait_ready();
+    produce(&mut referee, 2_000);
+    wait_for(&mut referee, &topics, 20, 30, &[&next]);
+    next.signal("-TERM");
+    assert_eq!(next.wait(60).code(), Some(0), "{}", next.log());
+    assert_eq!(seen(&mut referee, &topics), 20, "what was there before is not read");
+}
