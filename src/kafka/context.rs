@@ -218,9 +218,12 @@ impl Context {
         }
     }
 
-    /// These lanes are ours from now on, as those are that we had, under this member id.
+    /// These lanes are ours from now on, as those are that we had under this member id.
     pub(crate) fn assign(&self, lanes: Vec<Lane>, member: String) {
         let mut assignment = self.assignment();
+        if assignment.member != member {
+            assignment.lanes.clear();
+        }
         assignment.member = member;
         assignment.epoch += 1;
         let epoch = assignment.epoch;
@@ -407,6 +410,8 @@ mod tests {
         assert!(!context.owns(&position(1), "") && !context.owns(&position(1), "n"), "the group knows somebody else");
         assert_eq!(context.renew(&lane(0)), Some(2));
         assert!(!context.owns(&position(1), "m") && context.owns(&position(2), "m"));
+        context.assign(vec![lane(1)], "n".into());
+        assert_eq!((context.epoch(&lane(0)), context.epoch(&lane(1))), (None, Some(3)), "what m had is not n's");
         let Ok(Notice::Revoking { lanes, lost, .. }) = heard.try_recv() else { panic!("nothing was told") };
         assert_eq!((lanes, lost), (vec![(lane(0), 1)], true));
         assert!(heard.try_recv().is_err());

@@ -9,6 +9,7 @@
 
 mod advice;
 mod committer;
+mod committing;
 mod consumer;
 mod context;
 mod driver;

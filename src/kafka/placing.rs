@@ -8,11 +8,13 @@
 //! Invariants: no partition begins anywhere but at the committed offset, or, where the broker says that there is none, at the reset's; bounded.
 //! Must not know: the pipeline.
 
+use super::committing::Committing;
 use super::context::Context;
+use super::membership::member;
 use crate::corpus::Lane;
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -64,22 +66,26 @@ pub(super) fn place(
         return Ok(());
     }
     let began = Instant::now();
-    let (mut is_told, mut ends) = (false, HashMap::new());
+    let (mut is_told, mut ends) = (false, Ends::of(member(consumer)));
     loop {
-        let why = match consumer.committed_offsets(list.clone(), QUESTION) {
-            Ok(found) => match read(&found) {
-                Answer::Known if otherwise == Offset::End && !bare(&found).is_empty() => {
-                    let committing = commit_ends(consumer, &bare(&found), &mut ends);
-                    committing.err().map_or_else(|| "ends are being committed".into(), |error| error.to_string())
-                }
-                Answer::Known => return enter(list, &found, otherwise),
-                Answer::Pending(why) => why,
-                Answer::Never(unplaced) => return Err(unplaced),
+        // While ends are being committed, a look at the group's offsets could come before them.
+        let answer = match ends.committing(consumer) {
+            Answer::Known => match consumer.committed_offsets(list.clone(), QUESTION) {
+                Ok(found) => match read(&found) {
+                    Answer::Known if otherwise == Offset::End && !bare(&found).is_empty() => {
+                        ends.commit(consumer, &bare(&found))
+                    }
+                    Answer::Known => return enter(list, &found, otherwise),
+                    unknown @ (Answer::Pending(_) | Answer::Never(_)) => unknown,
+                },
+                Err(error) => meaning(&error),
             },
-            Err(error) => match meaning(&error) {
-                Answer::Never(unplaced) => return Err(unplaced),
-                Answer::Known | Answer::Pending(_) => error.to_string(),
-            },
+            unknown @ (Answer::Pending(_) | Answer::Never(_)) => unknown,
+        };
+        let why = match answer {
+            Answer::Never(unplaced) => return Err(unplaced),
+            Answer::Pending(why) => why,
+            Answer::Known => "it is asked for once more".to_owned(),
         };
         if began.elapsed() >= patience || is_leaving() {
             return Err(Unplaced::Unknown(why));
@@ -112,19 +118,68 @@ fn bare(found: &TopicPartitionList) -> Vec<Lane> {
     bare.map(|element| Lane { topic: element.topic().into(), partition: element.partition() }).collect()
 }
 
-/// Asks for the ends of `lanes`, once, and begins to commit them; whether they were committed is for the next look at the group's offsets to say, for a commit
-/// that is waited for has no bound.
-fn commit_ends(consumer: &BaseConsumer<Context>, lanes: &[Lane], ends: &mut HashMap<Lane, i64>) -> KafkaResult<()> {
-    let mut list = TopicPartitionList::with_capacity(lanes.len());
-    for lane in lanes {
-        let end = match ends.get(lane) {
-            Some(end) => *end,
-            None => consumer.fetch_watermarks(&lane.topic, lane.partition, QUESTION)?.1,
-        };
-        ends.insert(lane.clone(), end);
-        list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(end))?;
+/// The ends that reading begins at, and their commit.
+struct Ends {
+    /// Who we are to the group; as somebody else we commit nothing.
+    member: String,
+    offsets: HashMap<Lane, i64>,
+    under_way: Option<Committing>,
+}
+
+impl Ends {
+    fn of(member: String) -> Self {
+        Self { member, offsets: HashMap::new(), under_way: None }
     }
-    consumer.commit(&list, CommitMode::Async)
+
+    /// `Known` where no commit is under way. What was committed is for a look at the group's offsets to say.
+    fn committing(&mut self, consumer: &BaseConsumer<Context>) -> Answer {
+        let Some(under_way) = &self.under_way else { return Answer::Known };
+        let Some(answer) = under_way.answer(QUESTION) else {
+            return Answer::Pending("the commit of the ends at which reading begins has no answer".into());
+        };
+        self.under_way = None;
+        answer.map_or_else(|code| self.refused(consumer, code), |()| Answer::Known)
+    }
+
+    /// Asks for the ends of `lanes`, each once, and begins to commit them.
+    fn commit(&mut self, consumer: &BaseConsumer<Context>, lanes: &[Lane]) -> Answer {
+        match self.list(consumer, lanes) {
+            Err(error) => meaning(&error),
+            // Without a name in the group, a commit is taken for an administrator's, and not held against anybody else's.
+            Ok(_) if self.member.is_empty() || self.member != member(consumer) => Answer::Never(Unplaced::NotAMember),
+            Ok(list) => match Committing::begin(consumer, &list) {
+                Ok(under_way) => {
+                    self.under_way = Some(under_way);
+                    self.committing(consumer)
+                }
+                Err(code) => self.refused(consumer, code),
+            },
+        }
+    }
+
+    fn list(&mut self, consumer: &BaseConsumer<Context>, lanes: &[Lane]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(lanes.len());
+        for lane in lanes {
+            let end = match self.offsets.get(lane) {
+                Some(end) => *end,
+                None => consumer.fetch_watermarks(&lane.topic, lane.partition, QUESTION)?.1,
+            };
+            self.offsets.insert(lane.clone(), end);
+            list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(end))?;
+        }
+        Ok(list)
+    }
+
+    /// What it means that the broker commits no ends. One who is no member hears of it and joins again; but where the group still has him
+    /// under this name, nobody would give him these partitions once more.
+    fn refused(&self, consumer: &BaseConsumer<Context>, code: RDKafkaErrorCode) -> Answer {
+        match meaning(&KafkaError::ConsumerCommit(code)) {
+            Answer::Never(Unplaced::NotAMember) if self.member == member(consumer) => {
+                Answer::Never(Unplaced::Unknown(format!("the ends at which reading begins are not committed: {code}")))
+            }
+            answer @ (Answer::Known | Answer::Pending(_) | Answer::Never(_)) => answer,
+        }
+    }
 }
 
 /// What an error means. What is not known to be final is asked again: to begin at a wrong offset is worse than to wait.

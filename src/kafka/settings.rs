@@ -19,7 +19,8 @@ pub struct SourceSettings {
     pub group: String,
     /// Any librdkafka consumer property but those that delivery rests on, which are refused by name. Of note: `partition.assignment.strategy`
     /// (`cooperative-sticky` unless set; all workers of a group must agree), `group.protocol` (`consumer` is Kafka 4's own), `group.instance.id` (static
-    /// membership; `{host}-{instance}` makes it differ between workers), `auto.offset.reset` (`earliest` unless set; `error` stops with 69).
+    /// membership; `{host}-{instance}` makes it differ between workers), `auto.offset.reset` (`earliest` unless set; `latest` commits
+    /// the end where reading begins; `error` stops with 69).
     pub properties: BTreeMap<String, String>,
     /// Properties of the connection (`sasl.*`, `ssl.*`, `security.*`) whose values stand in files, by name: a password or key that a secret store
     /// mounts. The file is read when a client is made; one line end behind the value is left out. Relative to the current directory.

@@ -211,8 +211,17 @@ fn partitions_taken_up_while_a_transaction_hides_their_offset_go_on_where_the_gr
 /// took a later end for it, and what lay between was read by nobody.
 #[test]
 fn what_is_written_after_the_latest_was_first_looked_for_is_read_though_the_worker_is_killed() {
+    goes_on_from_the_end("latest", r#""session.timeout.ms" = "6000""#, "exactly-once");
+}
+
+#[test]
+fn the_latest_is_held_in_the_consumer_protocol_and_at_least_once_as_well() {
+    goes_on_from_the_end("latest-consumer", r#""group.protocol" = "consumer""#, "at-least-once");
+}
+
+fn goes_on_from_the_end(name: &str, properties: &str, guarantee: &str) {
     let mut referee = Referee::start();
-    let topics = Topics::new("latest");
+    let topics = Topics::new(name);
     referee.create(&topics.all(), PARTITIONS);
     let produce = |referee: &mut Referee, first: u64| {
         let deed =
@@ -220,10 +229,13 @@ fn what_is_written_after_the_latest_was_first_looked_for_is_read_though_the_work
         assert_eq!(referee.ask("produce", deed)["failed"], json!([]));
     };
     produce(&mut referee, 0);
-    let properties = r#""session.timeout.ms" = "6000", "auto.offset.reset" = "latest""#;
-    let reads = format!("topics = [{:?}]\ngroup = \"latest\"", topics.input);
-    let late = "[delivery]\ncommit_interval_ms = 600000\n";
-    let mut killed = Worker::run("killed", &pipeline_of("latest", &reads, properties, &topics, late), &[]);
+    let properties = format!(r#"{properties}, "auto.offset.reset" = "latest""#);
+    let reads = format!("topics = [{:?}]\ngroup = {name:?}", topics.input);
+    let file = |interval_ms: u32| {
+        let delivery = format!("[delivery]\nguarantee = {guarantee:?}\ncommit_interval_ms = {interval_ms}\n");
+        pipeline_of(name, &reads, &properties, &topics, &delivery)
+    };
+    let mut killed = Worker::run("killed", &file(600_000), &[]);
     killed.wait_ready();
     produce(&mut referee, 1_000);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -234,7 +246,7 @@ fn what_is_written_after_the_latest_was_first_looked_for_is_read_though_the_work
     killed.signal("-KILL");
     killed.wait(10);
 
-    let mut next = Worker::run("next", &pipeline_of("latest", &reads, properties, &topics, EAGER), &[]);
+    let mut next = Worker::run("next", &file(50), &[]);
     next.wait_ready();
     produce(&mut referee, 2_000);
     wait_for(&mut referee, &topics, 20, 30, &[&next]);
