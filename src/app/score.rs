@@ -45,9 +45,9 @@ pub async fn score(mut settings: Settings, job: Job) -> Result<(Ending, Summary)
     // The input is opened first: a typing error should not cost the loading of a model.
     let input = tables::input(job.input, &settings)?;
     let source = Source::lines(&input, outlet, settings.document.max_bytes, job.progress)?;
-    let mut output = tables::output(job.output, &settings)?;
+    let mut output = tables::output(job.output, &input, &settings)?;
     let parts = Parts::assemble(&settings, &board).await?;
-    let sink = Sink::Report(output.report(parts.imprint.clone()));
+    let sink = Sink::Report(output.report(parts.imprint.clone())?);
     let flow = Flow::new(parts.road.clone(), sink, delivery, board, Some(job.tap));
     let ended = flow.run(intake, &source, job.stop).await;
     let _ = source.close(Duration::ZERO);

@@ -1,6 +1,7 @@
 //! Owns the two ends of `score`: lines, or tables where a file is one of Parquet.
 //!
-//! Invariant: which it is shows in the file's first bytes for an input, in its name for an output.
+//! Invariants: which it is shows in the file's first bytes for an input, in its name for an output; an output is never the input; what stands in
+//! the output's place stands until the model is loaded.
 
 use super::failure::Failure;
 use crate::cli::Exit;
@@ -8,8 +9,9 @@ use crate::config::Settings;
 use crate::files;
 use crate::sink::{Bookmark, Imprint, Report};
 use crate::source::Input;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// `input` as it is to be read: rows, where it is a Parquet file. Blocking.
@@ -59,22 +61,32 @@ fn rows(path: PathBuf, _: &Settings) -> Result<Input, Failure> {
 
 /// Where what was found goes.
 pub(super) enum Output {
-    /// Lines, until the report has them.
-    Lines(Option<Box<dyn Write + Send>>),
+    /// Lines on standard output.
+    Stdout,
+    /// Lines in a file, with its path.
+    Lines(File, PathBuf),
     #[cfg(feature = "parquet")]
     Rows(crate::sink::Rows),
 }
 
 impl Output {
     /// The report that writes here. Of lines there is one.
-    pub(super) fn report(&mut self, imprint: Imprint) -> Report {
-        match self {
-            Self::Lines(writer) => {
-                Report::new(writer.take().unwrap_or_else(|| Box::new(io::sink())), imprint, Bookmark::Nowhere)
+    ///
+    /// # Errors
+    /// The file can't be emptied, or be opened a second time.
+    pub(super) fn report(&mut self, imprint: Imprint) -> Result<Report, Failure> {
+        let writer: Box<dyn Write + Send> = match self {
+            Self::Stdout => Box::new(io::stdout()),
+            Self::Lines(file, path) => {
+                // A pipe or a terminal has no length.
+                let is_file = file.metadata().is_ok_and(|facts| facts.is_file());
+                let emptied = if is_file { file.set_len(0) } else { Ok(()) };
+                Box::new(emptied.and_then(|()| file.try_clone()).map_err(|error| unwritable(path, &error))?)
             }
             #[cfg(feature = "parquet")]
-            Self::Rows(rows) => Report::in_rows(rows.clone(), imprint),
-        }
+            Self::Rows(rows) => return Ok(Report::in_rows(rows.clone(), imprint)),
+        };
+        Ok(Report::new(writer, imprint, Bookmark::Nowhere))
     }
 
     /// Ends what has an end. Blocking.
@@ -84,24 +96,40 @@ impl Output {
     )]
     pub(super) fn finish(&self) -> Result<(), Failure> {
         match self {
-            Self::Lines(_) => Ok(()),
+            Self::Stdout | Self::Lines(..) => Ok(()),
             #[cfg(feature = "parquet")]
             Self::Rows(rows) => Ok(rows.finish()?),
         }
     }
 }
 
-/// Opens `output`; `None` is standard output.
-pub(super) fn output(output: Option<PathBuf>, settings: &Settings) -> Result<Output, Failure> {
-    let lines = |writer: Box<dyn Write + Send>| Ok(Output::Lines(Some(writer)));
-    let Some(path) = output else { return lines(Box::new(io::stdout())) };
+/// Opens `output`, and leaves what stands there for now; `None` is standard output.
+///
+/// # Errors
+/// It can't be opened, or is the input.
+pub(super) fn output(output: Option<PathBuf>, input: &Input, settings: &Settings) -> Result<Output, Failure> {
+    let Some(path) = output else { return Ok(Output::Stdout) };
+    if input.path().is_some_and(|read| is_one_file(read, &path)) {
+        let why = "is the input, which writing would destroy; name another file with --output";
+        return Err(Failure::new(Exit::Usage, format!("{}: {why}", path.display())));
+    }
     if path.extension().is_some_and(|kind| kind == "parquet") {
         return table(&path, settings);
     }
-    let file = File::create(&path).map_err(|error| {
-        Failure::new(Exit::Input, format!("{}: {error}; check the path and its permissions", path.display()))
-    })?;
-    lines(Box::new(file))
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(|error| unwritable(&path, &error))?;
+    Ok(Output::Lines(file, path))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Input, format!("{}: {error}; check the path and its permissions", path.display()))
+}
+
+/// Whether two paths name one regular file, by links of either kind too.
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    let identity =
+        |path: &Path| path.metadata().ok().filter(|facts| facts.is_file()).map(|facts| (facts.dev(), facts.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 #[cfg(feature = "parquet")]

@@ -23,10 +23,11 @@ impl<R: BufRead> Read for Members<R> {
             return Ok(0);
         }
         while let Some(mut member) = self.member.take() {
-            let read = member.read(buffer)?;
-            if read > 0 {
+            let read = member.read(buffer);
+            if !matches!(read, Ok(0)) {
+                // Also after an error: what is read after it must not look like the end.
                 self.member = Some(member);
-                return Ok(read);
+                return read;
             }
             let mut rest = member.into_inner();
             if is_another(&mut rest)? {

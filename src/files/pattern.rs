@@ -6,10 +6,11 @@
 use super::error::Error;
 use super::stream::modified_ns;
 use globset::{GlobBuilder, GlobMatcher};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -20,13 +21,15 @@ pub struct Input {
     pub path: PathBuf,
     /// The name under which its position is kept: the path, with backslashes doubled and bytes that are not UTF-8 as `\xff`.
     pub lane: String,
+    /// What it would be called by its other names that were found: links, of either kind.
+    pub aliases: Vec<String>,
     /// Its size in bytes.
     pub size: u64,
     /// When it was last changed, in nanoseconds since the Unix epoch; 0 where the file system does not say.
     pub modified_ns: u64,
 }
 
-/// The regular files that `patterns` mean, sorted by path; a file with two names is taken once. Links are followed; names that begin with a dot need a
+/// The regular files that `patterns` mean, sorted by path; a file with several names is taken once, by the first. Links are followed; names that begin with a dot need a
 /// pattern that does. `own` are files that must not be among them.
 ///
 /// # Errors
@@ -43,20 +46,23 @@ pub fn expand(patterns: &[String], own: &[PathBuf]) -> Result<Vec<Input>, Error>
         tracing::debug!(pattern, files = paths.len() - before, "files found");
     }
     let own: HashSet<PathBuf> = own.iter().filter_map(|path| resolved(path)).collect();
-    let mut seen = HashSet::new();
-    let mut inputs = Vec::with_capacity(paths.len());
+    let mut seen = HashMap::new();
+    let mut inputs: Vec<Input> = Vec::with_capacity(paths.len());
     for path in paths {
         let failed = |error| Error::Input { path: path.clone(), error };
-        let real = fs::canonicalize(&path).map_err(failed)?;
-        if own.contains(&real) {
+        if own.contains(&fs::canonicalize(&path).map_err(failed)?) {
             return Err(Error::OwnOutput { path });
         }
-        if !seen.insert(real) {
-            tracing::info!(path = %path.display(), "a file has two names here and is read once");
+        let facts = File::open(&path).and_then(|file| file.metadata()).map_err(failed)?;
+        let lane = lane_name(&path);
+        let known = *seen.entry((facts.dev(), facts.ino())).or_insert(inputs.len());
+        if let Some(input) = inputs.get_mut(known) {
+            tracing::info!(path = %path.display(), as = %input.path.display(), "a file has several names here and is read once");
+            input.aliases.push(lane);
             continue;
         }
-        let facts = File::open(&path).and_then(|file| file.metadata()).map_err(failed)?;
-        inputs.push(Input { lane: lane_name(&path), path, size: facts.len(), modified_ns: modified_ns(&facts) });
+        let (size, modified_ns) = (facts.len(), modified_ns(&facts));
+        inputs.push(Input { lane, aliases: Vec::new(), path, size, modified_ns });
     }
     Ok(inputs)
 }

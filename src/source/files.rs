@@ -107,7 +107,13 @@ fn left<'a>(
     marks: &'a BTreeMap<String, Mark>,
     checkpoint: &'a Path,
 ) -> impl Iterator<Item = Result<Task, Error>> + 'a {
-    inputs.into_iter().filter_map(move |input| {
+    inputs.into_iter().filter_map(move |mut input| {
+        // Whatever name a file was begun by, it goes on by: a link that was made since is no reason to deliver it again.
+        if !marks.contains_key(&input.lane)
+            && let Some(begun) = input.aliases.iter().find(|alias| marks.contains_key(*alias))
+        {
+            input.lane.clone_from(begun);
+        }
         let mark = marks.get(&input.lane);
         if let Some(mark) = mark {
             let is_same = (input.size, input.modified_ns) == (mark.size, mark.modified_ns);
@@ -359,6 +365,18 @@ mod tests {
             }
             assert_eq!(seen, ["a.jsonl.zst:0:x", "a.jsonl.zst:1:y", "a.jsonl.zst:2:z", "b.jsonl:0:1", "b.jsonl:3:2"]);
         }
+    }
+
+    #[test]
+    fn a_file_that_was_delivered_does_not_come_again_by_another_name() {
+        let bench = Bench::new();
+        bench.write("m.jsonl", b"1\n2\n3\n");
+        assert_eq!(bench.run(2).unwrap().0, ["m.jsonl:0:1", "m.jsonl:1:2"]);
+        let within = |name: &str| bench.dir.path().join("in").join(name);
+        std::os::unix::fs::symlink("m.jsonl", within("a.jsonl")).unwrap();
+        fs::hard_link(within("m.jsonl"), within("z.jsonl")).unwrap();
+        assert_eq!(bench.run(9).unwrap().0, ["m.jsonl:2:3"], "it goes on where it stood");
+        assert_eq!(bench.run(9).unwrap().0, [""; 0]);
     }
 
     fn zstd_frames(texts: &[&str]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use crate::telemetry::Progress;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,6 +30,19 @@ pub enum Input {
     /// The rows of a Parquet file, each a JSON object of these columns, the first of which must be there.
     #[cfg(feature = "parquet")]
     Rows(PathBuf, Vec<String>),
+}
+
+impl Input {
+    /// The file; `None` for standard input.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdin => None,
+            Self::File(path) => Some(path),
+            #[cfg(feature = "parquet")]
+            Self::Rows(path, _) => Some(path),
+        }
+    }
 }
 
 /// A running reader of lines.

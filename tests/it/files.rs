@@ -399,6 +399,37 @@ fn score_reads_what_is_compressed() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_an_output_of_score_is_not_destroyed_by_a_mistake() {
+    let dir = broker::folder("files-score-over");
+    let file = files_to_files(&dir, "files-score-over", "");
+    let file = file.to_str().unwrap();
+    let (input, link, output) = (dir.join("a.jsonl"), dir.join("link.jsonl"), dir.join("out.jsonl"));
+    let text = lines(0, 3, <[u8]>::to_vec);
+    fs::write(&input, &text).unwrap();
+    std::os::unix::fs::symlink("a.jsonl", &link).unwrap();
+    for own in [&input, &link] {
+        let (code, _, told) =
+            said(&["score", file, "--input", input.to_str().unwrap(), "--output", own.to_str().unwrap()]);
+        assert!(code == Some(64) && told.contains("is the input, which writing would destroy"), "{code:?} {told}");
+        assert_eq!(fs::read(&input).unwrap(), text);
+    }
+    fs::write(&output, "what took a night to make\n".repeat(1_000)).unwrap();
+    let broken = dir.join("broken.toml");
+    let model = "[models.default]\npath = \"none\"\n[signals.pll]\nkind = \"pll\"\nmodel = \"default\"\n[[rules]]\nname = \"x\"\nsignal = \"pll.nll_token\"\nmax = 9.0\n";
+    fs::write(&broken, fs::read_to_string(file).unwrap() + model).unwrap();
+    let both =
+        |file: &str| said(&["score", file, "--input", input.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    let (code, _, told) = both(broken.to_str().unwrap());
+    assert!(code != Some(0) && fs::read_to_string(&output).unwrap().starts_with("what took"), "{code:?} {told}");
+    let (code, _, told) = both(file);
+    let written = fs::read_to_string(&output).unwrap();
+    assert!(
+        code == Some(0) && written.lines().count() >= 3 && written.lines().all(|line| line.starts_with('{')),
+        "{code:?} {told} {written}"
+    );
+}
+
+#[test]
 fn text_files_become_lines_of_json() {
     let dir = broker::folder("files-text");
     fs::create_dir_all(dir.join("in")).unwrap();
