@@ -24,7 +24,7 @@ import plan
 from cluster import ROOT, Cluster, remove
 from faults import Faults
 from referee import Referee
-from workers import PROTOCOLS, Worker, pipeline
+from workers import PROTOCOLS, STATIC, Worker, pipeline
 from workload import Workload
 
 PARTITIONS = 6
@@ -42,6 +42,7 @@ def arguments():
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--guarantee", choices=("exactly-once", "at-least-once"), default="exactly-once")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default=None, help="how the group shares partitions; chosen by the seed if left out")
+    parser.add_argument("--static", action=argparse.BooleanOptionalAction, default=None, help="whether workers are static members, and stopped inside rebalances; chosen by the seed if left out")
     parser.add_argument("--pace", type=float, default=1.2, help="seconds between two faults, on average")
     parser.add_argument("--rate", type=int, default=150, help="documents a second")
     parser.add_argument("--checkpoint", type=float, default=100, help="seconds between two checkpoints")
@@ -57,6 +58,11 @@ def arguments():
         options.families -= {"broker"}
     if options.protocol is None:
         options.protocol = list(PROTOCOLS)[options.seed % len(PROTOCOLS)]
+    if options.static is None:
+        options.static = options.seed // len(PROTOCOLS) % 2 == 1
+    if options.static:
+        options.protocol += STATIC
+        options.families |= {"static"}
     if unknown := options.families - set(plan.FAULTS) - {"device", "topic"}:
         parser.error(f"no such faults: {', '.join(sorted(unknown))}")
     return options

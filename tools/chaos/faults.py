@@ -18,6 +18,9 @@ HANDOVER = ("partitions revoked", "partitions assigned")
 class Faults:
     """Strikes. `done` counts what really happened, which may be less than was planned: nobody kills a worker that has just ended."""
 
+    # How long a static member is away until the group has given it up, in seconds: its session lasts 4.
+    GIVEN_UP = 6
+
     def __init__(self, cluster, workers, referee, topics, disk, caches, clocks, say):
         self.cluster, self.workers, self.referee, self.topics = cluster, workers, referee, topics
         self.disk, self.caches, self.clocks, self.say = disk, caches, clocks, say
@@ -148,6 +151,42 @@ class Faults:
         """Stops a worker for longer than the group's session lasts: the others take over what it goes on working at afterwards."""
         self.after(6 + 6 * value, lambda: worker.signal(signal.SIGCONT))
         return worker.signal(signal.SIGSTOP)
+
+    def zombie_rebalance(self, worker, value):
+        """Takes a worker away until the group has given it up, brings it back, and stops the first of the others that gives up partitions for it, for
+        longer than its session."""
+        worker.restart_at = float("inf")
+        if not worker.kill():
+            return False
+        until = time.monotonic() + self.GIVEN_UP
+        while time.monotonic() < until:
+            for each in self.workers:
+                each.attend(time.monotonic())
+            self.tend()
+            time.sleep(0.02)
+        worker.restart_at = 0.0
+        worker.attend(time.monotonic())
+        others = [other for other in self.workers if other is not worker and other.runs() and not other.stopped]
+        giver = self.first_to_say(HANDOVER[0], others, 8)
+        if giver is None or not giver.signal(signal.SIGSTOP):
+            return "kill"
+        self.after(6 + 6 * value, lambda: giver.signal(signal.SIGCONT))
+        # It says the second as soon as it has given up the first.
+        text = giver.tail()
+        return "zombie-rebalance" if text.rfind(HANDOVER[0]) > text.rfind(HANDOVER[1]) else "zombie"
+
+    def first_to_say(self, line, workers, seconds):
+        """The first of `workers` to add `line` to its log within `seconds`, or None."""
+        seen = [(worker, pathlib.Path(worker.log), pathlib.Path(worker.log).stat().st_size) for worker in workers]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for worker, path, size in seen:
+                with open(path, "rb") as log:
+                    log.seek(size)
+                    if worker.runs() and line in log.read().decode(errors="replace"):
+                        return worker
+            time.sleep(0.001)
+        return None
 
     # brokers
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 KILLS = {"kill": 22, "kill-transaction": 16, "kill-rebalance": 12, "kill-drain": 8, "kill-start": 10}
 FAULTS = {
     "worker": {**KILLS, "drain": 6, "pause": 3, "zombie": 4, "transaction-timeout": 3},
+    "static": {"zombie-rebalance": 8},
     "broker": {"broker-kill": 2},
     "cluster": {"leader-kill": 4, "coordinator-kill": 4},
     "network": {"delay": 2, "reset": 3, "partition": 2, "lost-answers": 3, "slow-sink": 2},
@@ -20,7 +21,7 @@ FAULTS = {
     "cache": {"cache-cut": 4, "cache-flip": 4},
 }
 # While one of these lasts, the next of the same family waits: two of three brokers down is no promise of Kafka's.
-LASTS = {"broker-kill": 20, "partition": 10, "delay": 6, "slow-sink": 8, "lost-answers": 8, "leader-kill": 14, "coordinator-kill": 14, "read-only": 8, "disk-full": 12}
+LASTS = {"zombie-rebalance": 20, "broker-kill": 20, "partition": 10, "delay": 6, "slow-sink": 8, "lost-answers": 8, "leader-kill": 14, "coordinator-kill": 14, "read-only": 8, "disk-full": 12}
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,8 @@ PROTOCOLS = {
     "range": {"session.timeout.ms": 4000, "heartbeat.interval.ms": 500, "partition.assignment.strategy": "range"},
     "consumer": {"group.protocol": "consumer"},
 }
+# What stands behind a protocol's name where the group's members are static.
+STATIC = "+static"
 # How a tamis may end by itself: drained or a missed drain deadline after SIGTERM, and 69 when a broker or its transaction is gone.
 ASKED, UNASKED = (0, 75, 69), (69,)
 
@@ -73,7 +75,9 @@ ASKED, UNASKED = (0, 75, 69), (69,)
 def pipeline(path, settings, has_model):
     """Writes the pipeline file."""
     properties = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": USER, "sasl.password": PASSWORD}
-    properties |= PROTOCOLS[settings["protocol"]]
+    properties |= PROTOCOLS[settings["protocol"].removesuffix(STATIC)]
+    if settings["protocol"].endswith(STATIC):
+        properties["group.instance.id"] = "{host}-{instance}"
     properties |= {"reconnect.backoff.max.ms": 1000, "topic.metadata.refresh.interval.ms": 5000}
     shown = ", ".join(f'"{name}" = "{value}"' for name, value in properties.items())
     signals = TEXT + (MODEL.format(root=ROOT) if has_model else "")
