@@ -92,6 +92,20 @@ pub enum Notice {
         /// Answered once, when nothing of the lanes is open any more.
         answer: SyncSender<()>,
     },
+    /// A lane's log was cut below what was read of it. Deliver what was read of it, up to its last record, then answer; nothing more comes of it
+    /// before. It stays ours.
+    Finish {
+        /// The lane.
+        lane: Lane,
+        /// The epoch of it that ends.
+        epoch: u64,
+        /// The last offset that was read.
+        last: i64,
+        /// When the source stops waiting.
+        deadline: Instant,
+        /// Answered once, when everything up to that record is delivered.
+        answer: SyncSender<()>,
+    },
     /// Lanes were read up to their ends, and what stands there are no records.
     Tails(Vec<Tail>),
     /// The source can't go on; the process must stop. One sentence that says what, where, and what to do next.

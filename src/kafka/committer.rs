@@ -4,6 +4,7 @@
 
 use super::context::Context;
 use super::error::DeliveryError;
+use super::leaders;
 use super::membership::member;
 use crate::corpus::{Lane, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -91,6 +92,8 @@ impl Committer {
             if let Some(note) = notes.get(lane) {
                 element.set_metadata(note);
             }
+            let leader = self.consumer.context().leaders.before(lane, *next);
+            leaders::put(&mut list, &lane.topic, lane.partition, leader);
         }
         Ok(list)
     }

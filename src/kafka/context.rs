@@ -2,6 +2,7 @@
 //!
 //! Invariant: a revocation waits for the pipeline to finish what it holds of the lanes, and only up to the budget.
 
+use super::leaders::{self, Leaders};
 use super::membership::{member, set_back};
 use super::placing::{Unplaced, patience, place};
 use super::sight::Sight;
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     standing: Standing,
     /// Finds brokers again.
     pub(super) sight: Sight,
+    /// In which leaders' epochs what was read was written.
+    pub(super) leaders: Leaders,
 }
 
 impl Context {
@@ -77,6 +80,7 @@ impl Context {
             board,
             standing,
             sight,
+            leaders: Leaders::default(),
         }
     }
 
@@ -149,6 +153,21 @@ impl Context {
         self.leaving.store(true, Ordering::Release);
     }
 
+    /// How long to wait for an offset that a transaction hides.
+    pub(super) fn patience(&self) -> Duration {
+        patience(Duration::from_millis(self.transaction_ms.load(Ordering::Acquire)))
+    }
+
+    /// Whether the group is being left.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Tells the pipeline something, unless the channel is full: then false.
+    pub(super) fn tell(&self, notice: Notice) -> bool {
+        self.notices.try_send(notice).is_ok()
+    }
+
     /// Takes up assigned partitions where the group stands. What can't be placed is assigned, as the client library wants it, but not ours: its
     /// records are dropped.
     fn take_up(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
@@ -156,7 +175,10 @@ impl Context {
         let count = lanes.len();
         let member = member(consumer);
         match self.come_back(consumer, &member).and_then(|()| self.place(consumer, list)) {
-            Ok(()) => self.assign(lanes, member),
+            Ok(()) => {
+                self.begin(list);
+                self.assign(lanes, member);
+            }
             Err(Unplaced::NotAMember) => tracing::info!(count, "the group went on without this worker"),
             Err(Unplaced::Unknown(why)) => {
                 let reason = format!("the group's offsets can't be learnt: {why}; start again");
@@ -199,10 +221,25 @@ impl Context {
             );
             self.revoke(&held, true);
             self.place(consumer, &mut kept)?;
+            self.begin(&kept);
             set_back(consumer, kept)?;
             self.assign(held, member.to_owned());
         }
         Ok(())
+    }
+
+    /// Notes where reading of partitions begins.
+    fn begin(&self, list: &TopicPartitionList) {
+        for element in list.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let next = match element.offset() {
+                Offset::Offset(next) => Some(next),
+                Offset::Beginning => Some(0),
+                Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+            };
+            let lane = Lane { topic: Arc::from(topic), partition };
+            self.leaders.begin(lane, next, leaders::beside(list, topic, partition));
+        }
     }
 
     /// Lets partitions go, once the pipeline has finished what it holds of them.
@@ -241,6 +278,7 @@ impl Context {
         let mut assignment = self.assignment();
         for lane in lanes {
             assignment.lanes.remove(lane);
+            self.leaders.forget(lane);
         }
         self.publish(&assignment);
     }

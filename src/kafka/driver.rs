@@ -8,9 +8,11 @@
 //! or begin a new epoch.
 
 use super::context::Context;
+use super::cuts::Cuts;
+use super::leaders::{self, Turn};
 use super::record;
 use super::tail::Tails;
-use crate::corpus::{Lane, Notice, Origin, Outlet, Parcel, Position, Receipt, Record};
+use crate::corpus::{Lane, Notice, Origin, Outlet, Parcel, Position, Receipt, Record, Tail};
 use crate::telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -64,6 +66,7 @@ pub(crate) struct Driver {
     packed: Option<(Instant, Instant)>,
     tails: Tails,
     tails_told: Instant,
+    cuts: Cuts,
     /// Records, and their bytes, that were passed on and not yet told.
     untold: (u64, u64),
 }
@@ -74,6 +77,7 @@ const TOLD_RECORDS: u64 = 64;
 impl Driver {
     pub(crate) fn new(consumer: Arc<BaseConsumer<Context>>, outlet: Outlet, wishes: Arc<Wishes>) -> Self {
         Self {
+            cuts: Cuts::new(Arc::clone(&consumer)),
             consumer,
             outlet: Some(outlet),
             wishes,
@@ -108,6 +112,11 @@ impl Driver {
                 }
             }
             self.resume_if_free();
+            if self.outlet.is_some()
+                && let Err(reason) = self.cuts.tend(self.paused)
+            {
+                self.fail(reason);
+            }
             self.poll();
             self.polled = Instant::now();
             self.tell_tails();
@@ -132,8 +141,9 @@ impl Driver {
                     }
                 };
                 let record = record::copy(&message, topic);
-                // No epoch means that the lane went away while the record was on its way to us.
-                if let (Some(epoch), Some(_)) = (self.epoch(&record.origin), &self.outlet) {
+                // No epoch means that the lane went away while the record was on its way to us, or that it will come again.
+                let epoch = self.epoch(&record.origin, leaders::of(&message));
+                if let (Some(epoch), Some(_)) = (epoch, &self.outlet) {
                     self.tails.polled(&record.origin, epoch);
                     if self.paused && !self.held.is_empty() {
                         // Fetching is paused, yet a record came: it was on its way. Seek back to it, so that it comes again.
@@ -152,19 +162,41 @@ impl Driver {
         }
     }
 
-    /// The epoch of a record that was polled: a new one where the lane begins anew at a lower offset, so that its records are not taken for
-    /// those that had these offsets before, and nothing of the old log is committed over them.
-    fn epoch(&self, origin: &Origin) -> Option<u64> {
-        let context = self.consumer.context();
-        let epoch = context.epoch(&origin.lane)?;
-        let is_held = |(record, of): &(Record, u64)| {
-            *of == epoch && record.origin.lane == origin.lane && record.origin.offset >= origin.offset
-        };
-        if !self.tails.is_set_back(origin, epoch) && !self.held.iter().any(is_held) {
-            return Some(epoch);
+    /// The epoch of a record that was polled, which was written in its leader's epoch `leader`. `None` where it is not to be passed on: its lane has gone
+    /// away, or what comes before it is to be read first.
+    fn epoch(&mut self, origin: &Origin, leader: i32) -> Option<u64> {
+        let epoch = self.consumer.context().epoch(&origin.lane)?;
+        if self.cuts.is_under_way(&origin.lane, epoch) {
+            return None;
         }
-        tracing::warn!(%origin, "the partition goes on at an offset that was read before: its topic was made anew, or its log cut");
-        context.renew(&origin.lane)
+        let of_it = |(record, of): &&(Record, u64)| *of == epoch && record.origin.lane == origin.lane;
+        let held = self.held.iter().filter(of_it).map(|(record, _)| record.origin.offset).max();
+        let (first, passed) = self.tails.span(&origin.lane, epoch);
+        // What was polled and handed back is not among what the pipeline has or gets.
+        if let Some(last) = held.max(passed).filter(|last| *last >= origin.offset) {
+            self.cuts.begin(origin, epoch, (first.unwrap_or(last), last));
+            return None;
+        }
+        self.is_next(origin, leader).then_some(epoch)
+    }
+
+    /// Whether nothing is to be read before this record or marker; else that is read next.
+    fn is_next(&self, origin: &Origin, leader: i32) -> bool {
+        let context = self.consumer.context();
+        let from = match context.leaders.turn(origin, leader, || self.cuts.low(&origin.lane)) {
+            Turn::On => return true,
+            Turn::Back => {
+                tracing::warn!(%origin, "the group's offset lies beyond where the log was cut, reading goes on there");
+                metrics::log_cut();
+                return true;
+            }
+            Turn::Again(from) => from,
+        };
+        tracing::debug!(%origin, from, "a new leader's record, read again to see whether the log was cut");
+        if let Err(error) = self.cuts.move_to(&origin.lane, from) {
+            self.fail(format!("{origin}: could not read what comes before it: {error}; start again"));
+        }
+        false
     }
 
     /// Passes on what is held, in order, as far as permits go; true when nothing is held any more.
@@ -215,12 +247,19 @@ impl Driver {
         self.tails_told = Instant::now();
         // Between this and the last poll nothing was read: only this thread polls.
         let Ok(positions) = self.consumer.position() else { return };
+        let consumer = Arc::clone(&self.consumer);
         let ours = positions.elements().into_iter().filter_map(|element| {
             let rdkafka::Offset::Offset(next) = element.offset() else { return None };
             let lane = Lane { topic: Arc::from(element.topic()), partition: element.partition() };
-            Some(Position { epoch: self.consumer.context().epoch(&lane)?, lane, next })
+            Some(Position { epoch: consumer.context().epoch(&lane)?, lane, next })
         });
-        let tails = self.tails.untold(&ours.collect::<Vec<_>>());
+        let is_ours = |lane: &Lane, epoch| consumer.context().epoch(lane) == Some(epoch);
+        let mut tails = self.tails.untold(&ours.collect::<Vec<_>>(), is_ours);
+        tails.retain(|Tail { position: Position { lane, epoch, next }, .. }| {
+            let leader = leaders::beside(&positions, &lane.topic, lane.partition).unwrap_or(-1);
+            let last = Origin { lane: lane.clone(), offset: next - 1 };
+            !self.cuts.is_under_way(lane, *epoch) && self.is_next(&last, leader)
+        });
         // A full channel holds what matters more; the next time will do.
         if !tails.is_empty() && outlet.notices.try_send(Notice::Tails(tails.clone())).is_ok() {
             self.tails.told(&tails);
@@ -295,7 +334,7 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self, message: String) {
+    fn fail(&self, message: String) {
         if let Some(outlet) = &self.outlet {
             // A full notice channel already holds a reason to stop or a revocation that will find out by itself.
             let _ = outlet.notices.try_send(Notice::Failed(message));

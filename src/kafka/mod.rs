@@ -12,12 +12,14 @@ mod committer;
 mod committing;
 mod consumer;
 mod context;
+mod cuts;
 mod driver;
 mod embedded;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod leaders;
 mod membership;
 mod opening;
 mod partition;

@@ -10,6 +10,7 @@
 
 use super::committing::Committing;
 use super::context::Context;
+use super::leaders;
 use super::membership::member;
 use crate::corpus::Lane;
 use rdkafka::Offset;
@@ -206,8 +207,11 @@ fn enter(list: &mut TopicPartitionList, found: &TopicPartitionList, otherwise: O
             committed @ Offset::Offset(_) => committed,
             Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => otherwise,
         };
-        list.set_partition_offset(element.topic(), element.partition(), offset)
-            .map_err(|error| Unplaced::Unknown(error.to_string()))?;
+        let (topic, partition) = (element.topic(), element.partition());
+        list.set_partition_offset(topic, partition, offset).map_err(|error| Unplaced::Unknown(error.to_string()))?;
+        // With it the library finds out whether the log was cut below this offset since.
+        let leader = leaders::beside(found, topic, partition).filter(|_| matches!(offset, Offset::Offset(_)));
+        leaders::put(list, topic, partition, leader);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// An owned copy of a consumed message.
 pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Record {
-    let (headers, defect) = message.headers().map_or_else(|| (Vec::new(), None), copy_headers);
+    let (headers, defect) = message.headers().map_or_else(|| (Vec::new(), unreadable(message)), copy_headers);
     Record {
         origin: Origin { lane: Lane { topic, partition: message.partition() }, offset: message.offset() },
         key: message.key().map(<[u8]>::to_vec),
@@ -23,6 +23,17 @@ pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Record {
         headers,
         defect,
     }
+}
+
+/// What to say of a record whose headers the client library won't give; `None` where it has none.
+#[allow(unsafe_code, reason = "the safe reader takes headers that can't be read for none")]
+fn unreadable(message: &BorrowedMessage<'_>) -> Option<String> {
+    use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+    let mut headers = std::ptr::null_mut();
+    // SAFETY: the message is alive, and the out-pointer valid; nothing is read through it.
+    let code = unsafe { rdkafka::bindings::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    let is_none = matches!(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR | Code::RD_KAFKA_RESP_ERR__NOENT);
+    (!is_none).then(|| "its headers can't be read: the client library reads 100,000 at most".to_owned())
 }
 
 /// Copies headers in order. A name that is not UTF-8 or holds a NUL can't be passed on by the client library; the record is marked with it.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 struct Seen {
     epoch: u64,
+    first: Option<i64>,
     polled: Option<i64>,
     passed: Option<i64>,
     told: Option<i64>,
@@ -31,6 +32,7 @@ impl Tails {
     /// The client library yielded this record.
     pub(super) fn polled(&mut self, origin: &Origin, epoch: u64) {
         let seen = self.seen(&origin.lane, epoch);
+        seen.first = seen.first.or(Some(origin.offset));
         seen.polled = seen.polled.max(Some(origin.offset));
     }
 
@@ -40,16 +42,17 @@ impl Tails {
         seen.passed = seen.passed.max(Some(origin.offset));
     }
 
-    /// Whether a record at this offset, polled now, can't be of the log that was read before: something at or after it was passed on already in
-    /// this assignment. The client library never yields a record twice in one, so its position was set back: the topic was made anew, or its log cut.
-    pub(super) fn is_set_back(&self, origin: &Origin, epoch: u64) -> bool {
-        self.0.get(&origin.lane).is_some_and(|seen| seen.epoch == epoch && seen.passed >= Some(origin.offset))
+    /// The first record of a lane that was polled in this assignment, and the last that was passed on. A record at or before that, polled now, can't be of the
+    /// log that was read before: the client library never yields one twice in an assignment, so its position was set back: the topic was made anew, or its
+    /// log cut.
+    pub(super) fn span(&self, lane: &Lane, epoch: u64) -> (Option<i64>, Option<i64>) {
+        self.0.get(lane).filter(|seen| seen.epoch == epoch).map_or((None, None), |seen| (seen.first, seen.passed))
     }
 
-    /// The tails that were not told yet. `positions` are the client library's, of all lanes that are ours; other lanes are forgotten.
-    pub(super) fn untold(&mut self, positions: &[Position]) -> Vec<Tail> {
-        let ours: HashMap<&Lane, u64> = positions.iter().map(|position| (&position.lane, position.epoch)).collect();
-        self.0.retain(|lane, seen| ours.get(lane) == Some(&seen.epoch));
+    /// The tails that were not told yet. `positions` are the client library's, of lanes that are ours; there is none of a lane from which nothing came since
+    /// its position was moved. Lanes that are not ours are forgotten.
+    pub(super) fn untold(&mut self, positions: &[Position], is_ours: impl Fn(&Lane, u64) -> bool) -> Vec<Tail> {
+        self.0.retain(|lane, seen| is_ours(lane, seen.epoch));
         let mut tails = Vec::new();
         for position in positions {
             let seen = self.seen(&position.lane, position.epoch);
@@ -86,12 +89,12 @@ mod tests {
         let mut tails = Tails::default();
         tails.polled(&origin(4), 1);
         tails.passed(&origin(4), 1);
-        assert_eq!(tails.untold(&at(1, 5)), [], "the position is where the record ends");
-        let found = tails.untold(&at(1, 6));
+        assert_eq!(tails.untold(&at(1, 5), |_, _| true), [], "the position is where the record ends");
+        let found = tails.untold(&at(1, 6), |_, _| true);
         assert_eq!(found.iter().map(|tail| (tail.after, tail.position.next)).collect::<Vec<_>>(), [(Some(4), 6)]);
-        assert_eq!(tails.untold(&at(1, 6)), found, "nobody has heard of it yet");
+        assert_eq!(tails.untold(&at(1, 6), |_, _| true), found, "nobody has heard of it yet");
         tails.told(&found);
-        assert_eq!(tails.untold(&at(1, 6)), []);
+        assert_eq!(tails.untold(&at(1, 6), |_, _| true), []);
     }
 
     #[test]
@@ -100,27 +103,48 @@ mod tests {
         tails.polled(&origin(4), 1);
         tails.passed(&origin(4), 1);
         tails.polled(&origin(6), 1);
-        assert_eq!(tails.untold(&at(1, 8)), [], "6 is held, or was handed back");
+        assert_eq!(tails.untold(&at(1, 8), |_, _| true), [], "6 is held, or was handed back");
         tails.passed(&origin(6), 1);
-        assert_eq!(tails.untold(&at(1, 8))[0].after, Some(6));
+        assert_eq!(tails.untold(&at(1, 8), |_, _| true)[0].after, Some(6));
+    }
+
+    #[test]
+    fn a_lane_of_which_no_position_is_known_is_not_forgotten_while_it_is_ours() {
+        let mut tails = Tails::default();
+        tails.polled(&origin(3), 1);
+        tails.polled(&origin(4), 1);
+        tails.passed(&origin(4), 1);
+        // The library's position was moved, and nothing came since.
+        assert_eq!(tails.untold(&[], |_, epoch| epoch == 1), []);
+        assert_eq!(tails.span(&origin(0).lane, 1), (Some(3), Some(4)));
+        assert_eq!(tails.untold(&[], |_, epoch| epoch == 2), []);
+        assert_eq!(tails.span(&origin(0).lane, 1), (None, None));
+    }
+
+    fn is_set_back(tails: &Tails, origin: &Origin, epoch: u64) -> bool {
+        tails.span(&origin.lane, epoch).1 >= Some(origin.offset)
     }
 
     #[test]
     fn a_record_before_one_that_was_passed_on_was_set_back_to() {
         let mut tails = Tails::default();
-        assert!(!tails.is_set_back(&origin(0), 1), "the first of a lane");
+        assert!(!is_set_back(&tails, &origin(0), 1), "the first of a lane");
         tails.polled(&origin(4), 1);
-        assert!(!tails.is_set_back(&origin(4), 1), "handed back, and here again");
+        assert!(!is_set_back(&tails, &origin(4), 1), "handed back, and here again");
         tails.passed(&origin(4), 1);
-        assert!(!tails.is_set_back(&origin(5), 1) && !tails.is_set_back(&origin(4), 2));
-        assert!(tails.is_set_back(&origin(4), 1) && tails.is_set_back(&origin(0), 1));
+        assert!(!is_set_back(&tails, &origin(5), 1) && !is_set_back(&tails, &origin(4), 2));
+        assert!(is_set_back(&tails, &origin(4), 1) && is_set_back(&tails, &origin(0), 1));
     }
 
     #[test]
     fn a_lane_of_markers_alone_has_a_tail_and_a_new_assignment_begins_anew() {
         let mut tails = Tails::default();
-        assert_eq!(tails.untold(&at(1, 3))[0].after, None);
+        assert_eq!(tails.untold(&at(1, 3), |_, _| true)[0].after, None);
         tails.polled(&origin(4), 1);
-        assert_eq!(tails.untold(&at(2, 3))[0].after, None, "the record of the first assignment is not ours any more");
+        assert_eq!(
+            tails.untold(&at(2, 3), |_, _| true)[0].after,
+            None,
+            "the record of the first assignment is not ours any more"
+        );
     }
 }

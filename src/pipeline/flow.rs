@@ -28,6 +28,8 @@ const TAILS_PATIENCE: Duration = Duration::from_secs(3);
 
 struct Revocation {
     lanes: Vec<(Lane, u64)>,
+    /// A record that must have been read before they are drained.
+    last: Option<i64>,
     deadline: Instant,
     answer: SyncSender<()>,
 }
@@ -241,7 +243,11 @@ impl Flow {
                 } else {
                     self.ledger.drain(&lanes);
                 }
-                self.revocations.push(Revocation { lanes, deadline, answer });
+                self.revocations.push(Revocation { lanes, last: None, deadline, answer });
+                Ok(())
+            }
+            Notice::Finish { lane, epoch, last, deadline, answer } => {
+                self.revocations.push(Revocation { lanes: vec![(lane, epoch)], last: Some(last), deadline, answer });
                 Ok(())
             }
         }
@@ -257,7 +263,8 @@ impl Flow {
         }
         let ledger = &mut self.ledger;
         self.revocations.retain(|revocation| {
-            if !ledger.is_drained(&revocation.lanes) && now < revocation.deadline {
+            let is_read = revocation.last.is_none_or(|last| ledger.has_read(&revocation.lanes, last));
+            if !(is_read && ledger.is_drained(&revocation.lanes)) && now < revocation.deadline {
                 return true;
             }
             ledger.close(&revocation.lanes);

@@ -237,6 +237,15 @@ impl Ledger {
         pages.into_iter().all(|page| page.closed || (page.entries.is_empty() && page.released == 0 && !page.tail_taken))
     }
 
+    /// Whether the record at `last`, or one behind it, was entered on each of these lanes in these epochs, or never will be.
+    pub(crate) fn has_read(&self, lanes: &[(Lane, u64)], last: i64) -> bool {
+        lanes.iter().all(|(lane, epoch)| {
+            self.pages.get(lane).is_some_and(|page| {
+                page.epoch > *epoch || (page.epoch == *epoch && (page.closed || page.last >= Some(last)))
+            })
+        })
+    }
+
     /// Ends these epochs of these lanes: what is open stays unread, and nothing of them opens any more.
     pub(crate) fn close(&mut self, lanes: &[(Lane, u64)]) {
         for (lane, epoch) in lanes {
@@ -395,6 +404,18 @@ mod tests {
         assert!(ledger.is_ours(&taken[0].position));
         ledger.close(&[(lane(0), 2)]);
         assert!(!ledger.is_ours(&taken[0].position));
+    }
+
+    #[test]
+    fn a_lane_is_read_once_its_last_record_was_entered_or_never_will_be() {
+        let (mut ledger, lanes) = (Ledger::default(), [(lane(0), 1)]);
+        assert!(!ledger.has_read(&lanes, 5), "it is still in the channel");
+        assert!(open(&mut ledger, &receipt(0, 4, 1)) && !ledger.has_read(&lanes, 5));
+        assert!(open(&mut ledger, &receipt(0, 5, 1)) && ledger.has_read(&lanes, 5));
+        assert!(!ledger.is_drained(&lanes), "read is not delivered");
+        ledger.close(&lanes);
+        assert!(ledger.has_read(&lanes, 6) && !ledger.has_read(&[(lane(0), 2)], 6));
+        assert!(open(&mut ledger, &receipt(0, 1, 2)) && ledger.has_read(&lanes, 6));
     }
 
     #[test]

@@ -196,6 +196,7 @@ mod tests {
         metrics::fetched(2, 300);
         metrics::fetching_paused();
         metrics::offset_reset();
+        metrics::log_cut();
         metrics::brokers_up(1);
         metrics::delivered(Route::Pass, 1);
         metrics::delivered_in([(Route::Pass, Some("en-GB"))]);

@@ -39,6 +39,11 @@ pub fn offset_reset() {
     counter!(s::OFFSET_RESETS.name).increment(1);
 }
 
+/// A partition went on at an offset that was read before.
+pub fn log_cut() {
+    counter!(s::LOG_CUTS.name).increment(1);
+}
+
 /// Brokers that the consumer is connected to.
 pub fn brokers_up(count: usize) {
     gauge!(s::BROKERS_UP.name).set(count as f64);

@@ -127,6 +127,8 @@ table! {
         "Times that fetching was paused, because what was read could not be passed on for long.";
     OFFSET_RESETS = "tamis_kafka_offset_resets_total", Counter, Count, [],
         "Times that a partition had no record at the group's offset: records may have been deleted unread.";
+    LOG_CUTS = "tamis_kafka_log_cuts_total", Counter, Count, [],
+        "Times that a partition went on at an offset that was read before: its log was cut, or its topic made anew.";
     BROKERS_UP = "tamis_kafka_brokers_up", Gauge, Count, [], "Brokers that the consumer is connected to.";
     DOCUMENTS_IN_FLIGHT = "tamis_documents_in_flight", Gauge, Count, [], "Documents between reading and delivery.";
     PERMITS_FREE = "tamis_permits_free", Gauge, Count, [PERMIT],

@@ -15,6 +15,7 @@ mod cache;
 mod chaos;
 mod check;
 mod command;
+mod cut;
 mod delivery;
 mod devices;
 mod dlq;

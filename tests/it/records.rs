@@ -276,3 +276,21 @@ fn headers_of_every_kind_pass_whole_or_are_dead_letters_by_name() {
     }
     drain(&mut worker);
 }
+
+/// librdkafka gives such a record without its headers, and says so to nobody who asks it from Rust: it passed without them.
+#[test]
+fn a_record_with_more_headers_than_can_be_read_is_a_dead_letter() {
+    let mut referee = Referee::start();
+    let topics = Topics::new("many-headers");
+    referee.create(&topics.all(), 1);
+    let value = hex(br#"{"id": "1", "text": "the committee met on tuesday to discuss the annual budget"}"#);
+    let record = |headers: usize| json!({"value": value, "headers": vec![json!(["61", null]); headers]});
+    referee.ask("wire", json!({"topic": topics.input, "records": [record(99_000)]}));
+    referee.ask("wire", json!({"topic": topics.input, "records": [record(100_001)]}));
+    let mut worker = Worker::run("many-headers", &pipeline("many-headers", &topics, SOON), &[]);
+    wait_for(&mut referee, &topics, 2, &worker);
+    drain(&mut worker);
+    let rows = referee.ask("dump", json!({"topics": [topics.dead]}))["records"].as_array().unwrap().clone();
+    assert_eq!(rows.len(), 1, "{}", worker.log());
+    assert_eq!(class(&rows[0]), "header-name");
+}
