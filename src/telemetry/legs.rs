@@ -1,10 +1,11 @@
 //! Owns the legs of a document's journey: when each began and ended, noted on the way by whoever travels it.
 //!
-//! Invariants: noting costs a lock that nobody else holds, and nothing where nobody asked; at most [`LEGS_MAX`] legs of one document are kept.
+//! Invariants: noting costs a lock that nobody else holds, and nothing where nobody asked; at most [`LEGS_MAX`] legs of one document are kept; the times
+//! of one journey never run backwards, whatever is done to the system's clock.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// The most legs that are kept: a document has some for each of its scores.
 const LEGS_MAX: usize = 64;
@@ -43,6 +44,8 @@ impl Leg {
 pub struct Legs {
     /// When the document was taken up.
     pub began: SystemTime,
+    /// The same moment on a clock that nobody sets. All other times are counted from it.
+    clock: Instant,
     noted: Arc<Mutex<Vec<(Leg, SystemTime, SystemTime)>>>,
 }
 
@@ -54,7 +57,13 @@ impl Legs {
     /// A document is taken up now.
     #[must_use]
     pub fn begin() -> Self {
-        Self { began: SystemTime::now(), noted: Arc::default() }
+        Self { began: SystemTime::now(), clock: Instant::now(), noted: Arc::default() }
+    }
+
+    /// The present, as it would be told had nobody set the system's clock since the journey began.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.began.checked_add(self.clock.elapsed()).unwrap_or(self.began)
     }
 
     /// Runs `journey`, whose legs are noted here. Cancel safe.
@@ -76,7 +85,7 @@ impl Legs {
             _ => began,
         };
         if noted.len() < LEGS_MAX {
-            noted.push((leg, began, SystemTime::now()));
+            noted.push((leg, began, self.now()));
         }
     }
 }
@@ -84,7 +93,7 @@ impl Legs {
 /// The beginning of a leg: now, if this is a journey whose legs somebody asked for.
 #[must_use]
 pub fn setting_out() -> Option<SystemTime> {
-    LEGS.try_with(|_| SystemTime::now()).ok()
+    LEGS.try_with(Legs::now).ok()
 }
 
 /// Notes a leg that began then and ends now, if this is such a journey.

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The largest answer of a collector that is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -76,7 +76,7 @@ impl Otlp {
     }
 
     pub(super) fn tell(&self, legs: &Legs, judged: &Judged, delivery: Duration) {
-        let ended = SystemTime::now();
+        let ended = legs.now();
         let record = record(judged);
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Carried(&record.headers));
         let journey = SpanBuilder::from_name("document")
@@ -88,7 +88,9 @@ impl Otlp {
             return;
         }
         let within = Context::new().with_remote_span_context(span.span_context().clone());
-        let deliver = (Leg::Deliver, ended.checked_sub(delivery).unwrap_or(ended), ended);
+        // The step may have begun before this document came to it.
+        let delivered_from = ended.checked_sub(delivery).unwrap_or(legs.began).max(legs.began);
+        let deliver = (Leg::Deliver, delivered_from, ended);
         for (leg, began, ended) in legs.noted().into_iter().chain([deliver]) {
             let leg = SpanBuilder::from_name(leg.as_str()).with_kind(SpanKind::Internal).with_start_time(began);
             self.tracer.build_with_context(leg, &within).end_with_timestamp(ended);

@@ -47,24 +47,27 @@ def value(held):
 
 
 def take(request):
+    # Put up all at once: whoever asks meanwhile sees a request whole or not at all.
+    STATE["spans"].extend(list(spans_of(request)))
+
+
+def spans_of(request):
     for group in request.resource_spans:
         resource = {pair.key: value(pair.value) for pair in group.resource.attributes}
         for scope in group.scope_spans:
             for span in scope.spans:
-                STATE["spans"].append(
-                    {
-                        "service": resource.get("service.name"),
-                        "trace": span.trace_id.hex(),
-                        "span": span.span_id.hex(),
-                        "parent": span.parent_span_id.hex(),
-                        "name": span.name,
-                        "kind": span.kind,
-                        "from": span.start_time_unix_nano,
-                        "to": span.end_time_unix_nano,
-                        "failed": span.status.code == 2,
-                        "attributes": {pair.key: value(pair.value) for pair in span.attributes},
-                    }
-                )
+                yield {
+                    "service": resource.get("service.name"),
+                    "trace": span.trace_id.hex(),
+                    "span": span.span_id.hex(),
+                    "parent": span.parent_span_id.hex(),
+                    "name": span.name,
+                    "kind": span.kind,
+                    "from": span.start_time_unix_nano,
+                    "to": span.end_time_unix_nano,
+                    "failed": span.status.code == 2,
+                    "attributes": {pair.key: value(pair.value) for pair in span.attributes},
+                }
 
 
 def main():
